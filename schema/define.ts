@@ -1,0 +1,353 @@
+/**
+ * The vocabulary in which every table is defined once. A definition is plain data: from it come the DDL of both
+ * dialects, the row types, the validators, the merge rules, the access rules and the wire layout.
+ */
+
+/** JSON as it survives SQLite, Postgres and the wire. */
+export type Json =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly Json[]
+  | { readonly [key: string]: Json }
+
+export type ColumnKind =
+  | 'uuid'
+  | 'text'
+  | 'enum'
+  | 'integer'
+  | 'boolean'
+  | 'timestamp'
+  | 'json'
+  | 'text[]'
+  | 'integer[]'
+  | 'uuid[]'
+  | 'inet'
+  | 'vector'
+
+export type OnDelete = 'cascade' | 'set null'
+
+export interface Reference {
+  readonly table: string
+  readonly onDelete: OnDelete
+}
+
+/** A default that each dialect writes in its own words; a literal is the same in both. */
+export type ColumnDefault =
+  | { readonly kind: 'literal'; readonly value: string | number | boolean }
+  | { readonly kind: 'now' }
+  | { readonly kind: 'new-id' }
+  | { readonly kind: 'next-in'; readonly column: string }
+
+/** Who may set a column: see {@link Column.write}. */
+export type ColumnWrite = 'always' | 'insert' | 'never'
+
+interface ColumnShape {
+  readonly kind: ColumnKind
+  /** Longest value in characters (text only); undefined is unlimited. */
+  readonly maxLength: number | undefined
+  /** Name and values of the enum type (enum only). */
+  readonly enumName: string | undefined
+  readonly values: readonly string[] | undefined
+  readonly nullable: boolean
+  readonly default: ColumnDefault | undefined
+  readonly references: Reference | undefined
+  /** Never reaches an agent: no column of SQLite, no field of the wire. */
+  readonly serverOnly: boolean
+  /** Kept by triggers on both sides (`updated_at`, statistics): never sent, never in conflict. */
+  readonly derived: boolean
+  /** What an agent may do with it: set at any time, only when it makes the row, or not at all. */
+  readonly write: ColumnWrite | undefined
+  /** Part of the public profile that other users see of this row. */
+  readonly profile: boolean
+  readonly comment: string | undefined
+}
+
+/** One column. The type parameters carry what TypeScript needs to know; they cost nothing at run time. */
+export class Column<
+  T = unknown,
+  Nullable extends boolean = boolean,
+  Defaulted extends boolean = boolean,
+  Server extends boolean = boolean,
+  Derived extends boolean = boolean,
+> {
+  declare readonly $type: T
+  declare readonly $nullable: Nullable
+  declare readonly $defaulted: Defaulted
+  declare readonly $server: Server
+  declare readonly $derived: Derived
+  readonly shape: ColumnShape
+
+  constructor(shape: ColumnShape) {
+    this.shape = shape
+  }
+
+  notNull(): Column<T, false, Defaulted, Server, Derived> {
+    return new Column({ ...this.shape, nullable: false })
+  }
+
+  default(value: string | number | boolean): Column<T, Nullable, true, Server, Derived> {
+    return new Column({ ...this.shape, default: { kind: 'literal', value } })
+  }
+
+  defaultNow(): Column<T, Nullable, true, Server, Derived> {
+    return new Column({ ...this.shape, default: { kind: 'now' } })
+  }
+
+  /** One more than the largest value among the rows that share `column`; set by the repository. */
+  defaultNextIn(column: string): Column<T, Nullable, true, Server, Derived> {
+    return new Column({ ...this.shape, default: { kind: 'next-in', column } })
+  }
+
+  defaultNewId(): Column<T, Nullable, true, Server, Derived> {
+    return new Column({ ...this.shape, default: { kind: 'new-id' } })
+  }
+
+  references(table: string, onDelete: OnDelete): this {
+    return new Column({ ...this.shape, references: { table, onDelete } }) as this
+  }
+
+  serverOnly(): Column<T, Nullable, Defaulted, true, Derived> {
+    return new Column({ ...this.shape, serverOnly: true })
+  }
+
+  derived(): Column<T, Nullable, Defaulted, Server, true> {
+    return new Column({ ...this.shape, derived: true })
+  }
+
+  /** An agent sets it when it makes the row and never again. */
+  fixed(): this {
+    return new Column({ ...this.shape, write: 'insert' }) as this
+  }
+
+  /** An agent may change it at any time, even in an append table. */
+  writable(): this {
+    return new Column({ ...this.shape, write: 'always' }) as this
+  }
+
+  profile(): this {
+    return new Column({ ...this.shape, profile: true }) as this
+  }
+
+  comment(comment: string): this {
+    return new Column({ ...this.shape, comment }) as this
+  }
+}
+
+type Fresh<T> = Column<T, true, false, false, false>
+
+function column<T>(
+  kind: ColumnKind,
+  more: { maxLength?: number; enumName?: string; values?: readonly string[] } = {},
+): Fresh<T> {
+  return new Column({
+    kind,
+    maxLength: more.maxLength,
+    enumName: more.enumName,
+    values: more.values,
+    nullable: true,
+    default: undefined,
+    references: undefined,
+    serverOnly: false,
+    derived: false,
+    write: undefined,
+    profile: false,
+    comment: undefined,
+  })
+}
+
+export const uuid = (): Fresh<string> => column('uuid')
+export const text = (): Fresh<string> => column('text')
+export const varchar = (maxLength: number): Fresh<string> => column('text', { maxLength })
+export const integer = (): Fresh<number> => column('integer')
+export const boolean = (): Fresh<boolean> => column('boolean')
+/** UTC, microseconds, as ISO-8601 text: `2026-11-20T09:30:00.123456Z`. */
+export const timestamp = (): Fresh<string> => column('timestamp')
+export const json = <T = Json>(): Fresh<T> => column('json')
+export const textArray = (): Fresh<readonly (string | null)[]> => column('text[]')
+export const integerArray = (): Fresh<readonly (number | null)[]> => column('integer[]')
+export const uuidArray = (): Fresh<readonly (string | null)[]> => column('uuid[]')
+export const inet = (): Fresh<string> => column('inet')
+/** Little-endian 32-bit floats. */
+export const vector = (): Fresh<Float32Array> => column('vector')
+
+export interface EnumDefinition<V extends string = string> {
+  readonly name: string
+  readonly values: readonly V[]
+}
+
+export function defineEnum<const V extends string>(
+  name: string,
+  values: readonly V[],
+): EnumDefinition<V> {
+  return { name, values }
+}
+
+export const enumOf = <V extends string>(definition: EnumDefinition<V>): Fresh<V> =>
+  column('enum', { enumName: definition.name, values: definition.values })
+
+/** The same rule in both dialects; `sqlite: null` where SQLite cannot say it (the validators do). */
+export interface CheckDefinition {
+  readonly name: string
+  readonly postgres: string
+  readonly sqlite: string | null
+}
+
+export interface IndexDefinition {
+  readonly name: string
+  /** Columns or expressions, as SQL, each with `DESC` where wanted. */
+  readonly on: readonly string[]
+  readonly where?: string
+  readonly unique?: boolean
+  /** GIN has no counterpart in SQLite and is left out there. */
+  readonly using?: 'gin'
+}
+
+export interface UniqueDefinition {
+  readonly name: string
+  readonly columns: readonly string[]
+  /** What the centre does when an agent's row clashes: refuse it, or count this column up. */
+  readonly onClash:
+    | { readonly kind: 'reject' }
+    | { readonly kind: 'next-version'; readonly column: string }
+}
+
+/** How agents write a table (DESIGN 5). `push-only` is append that never comes back. */
+export type WriteClass = 'pull' | 'append' | 'row' | 'push-only'
+
+/**
+ * Whom a row belongs to, hence which scope keys it carries (`SYNC-DESIGN.md` 5).
+ * - `self`: the row is a user; its user holds it whole, all others hold its public profile
+ * - `column`: the user in this column
+ * - `parent`: as the row that this column references
+ * - `shared`: every user whose role may read it, and the user in `column` if any
+ */
+export type Ownership =
+  | { readonly kind: 'self' }
+  | { readonly kind: 'column'; readonly column: string }
+  | { readonly kind: 'parent'; readonly column: string; readonly table: string }
+  | {
+      readonly kind: 'shared'
+      readonly key: SharedKey
+      readonly column: string
+      /** Whether a writer must be the user in `column` (executions) or need not be (incidents). */
+      readonly ownWritesOnly: boolean
+    }
+
+/** Scope keys of rows that roles share; `role-access.ts` says which role holds which. */
+export type SharedKey = 'incidents' | 'runbooks'
+
+/** Columns that merge as one (a status with its times). */
+export interface ColumnGroup {
+  readonly name: string
+  readonly columns: readonly string[]
+}
+
+export type Columns = Readonly<Record<string, Column>>
+
+export interface TableDefinition<Name extends string = string, C extends Columns = Columns> {
+  readonly name: Name
+  /** Stable number of the table in the sync log. Never reused, never changed. */
+  readonly number: number
+  readonly comment: string
+  readonly writeClass: WriteClass
+  readonly owner: Ownership
+  readonly columns: C
+  readonly checks: readonly CheckDefinition[]
+  readonly indexes: readonly IndexDefinition[]
+  readonly uniques: readonly UniqueDefinition[]
+  readonly groups: readonly ColumnGroup[]
+  /** A row with this column set is gone for every list. */
+  readonly softDelete: 'deleted_at' | undefined
+  /** Partitioned by month of this column at the centre, which then is part of the key. */
+  readonly partitionedBy: string | undefined
+}
+
+type TableOptions<C extends Columns> = Omit<
+  TableDefinition<string, C>,
+  'name' | 'checks' | 'indexes' | 'uniques' | 'groups' | 'softDelete' | 'partitionedBy'
+> &
+  Partial<
+    Pick<
+      TableDefinition,
+      'checks' | 'indexes' | 'uniques' | 'groups' | 'softDelete' | 'partitionedBy'
+    >
+  >
+
+/**
+ * Defines a table.
+ *
+ * @example
+ * const notes = defineTable('notes', {
+ *   number: 99, comment: 'Notes', writeClass: 'row', owner: { kind: 'column', column: 'user_id' },
+ *   columns: { id: uuid().notNull().defaultNewId(), user_id: uuid().notNull(), body: text() },
+ * })
+ */
+export function defineTable<const Name extends string, C extends Columns>(
+  name: Name,
+  options: TableOptions<C>,
+): TableDefinition<Name, C> {
+  return {
+    checks: [],
+    indexes: [],
+    uniques: [],
+    groups: [],
+    softDelete: undefined,
+    partitionedBy: undefined,
+    ...options,
+    name,
+  }
+}
+
+/** Names of the columns that exist on agents, in order of definition. */
+export function agentColumns(table: TableDefinition): string[] {
+  return Object.keys(table.columns).filter((name) => !mustColumn(table, name).serverOnly)
+}
+
+/** Shape of a column; throws on a name that the table does not have. */
+export function mustColumn(table: TableDefinition, name: string): ColumnShape {
+  const found = Object.hasOwn(table.columns, name) ? table.columns[name] : undefined
+  if (found === undefined) throw new Error(`table ${table.name} has no column ${name}`)
+  return found.shape
+}
+
+/** What an agent may do with a column, with the default of its table's class. */
+export function columnWrite(table: TableDefinition, name: string): ColumnWrite {
+  const shape = mustColumn(table, name)
+  if (shape.serverOnly || shape.derived || table.writeClass === 'pull') return 'never'
+  if (shape.write !== undefined) return shape.write
+  if (name === 'id') return 'insert'
+  return table.writeClass === 'row' ? 'always' : 'insert'
+}
+
+/** Columns whose group is touched by `names`, so that a patch carries whole groups. */
+export function wholeGroups(table: TableDefinition, names: Iterable<string>): Set<string> {
+  const whole = new Set(names)
+  for (const group of table.groups) {
+    if (group.columns.some((name) => whole.has(name))) {
+      for (const name of group.columns) whole.add(name)
+    }
+  }
+  return whole
+}
+
+/** Foreign keys of a table that exist on agents. */
+export function references(
+  table: TableDefinition,
+): { column: string; target: string; onDelete: OnDelete; nullable: boolean }[] {
+  return Object.entries(table.columns).flatMap(([column, { shape }]) =>
+    shape.references === undefined
+      ? []
+      : [
+          {
+            column,
+            target: shape.references.table,
+            onDelete: shape.references.onDelete,
+            nullable: shape.nullable,
+          },
+        ],
+  )
+}
+
+export type { ColumnShape }

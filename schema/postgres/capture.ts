@@ -1,0 +1,148 @@
+import type { TableDefinition } from '../define.ts'
+import { agentColumns, mustColumn } from '../define.ts'
+import { profileKey } from '../role-access.ts'
+import { mustTable } from '../tables.ts'
+
+/**
+ * Statement triggers that write `sync.row_meta` and `sync.log`, generated per table (`SYNC-DESIGN.md` 1).
+ *
+ * Order matters: ids and changed columns come from the transition tables; `row_meta` is upserted in ascending order of
+ * id; only a later statement draws `seq` and reads each image from the table as it then is. An image taken from the
+ * transition table would be served in the wrong order when one statement changes a row through another's trigger.
+ */
+const settings = `SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
+SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on`
+
+/** From here on the statements probe tables by key; a plan frozen by a large first batch would scan them. */
+const probeTables = `PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);`
+
+export function captureStatements(table: TableDefinition): string[] {
+  const t = table.name
+  return [
+    captureFunction(table, 'insert', insertBody(table)),
+    captureFunction(table, 'update', updateBody(table)),
+    captureFunction(table, 'delete', deleteBody(table)),
+    captureTrigger(t, 'insert', 'NEW TABLE AS new_rows'),
+    captureTrigger(t, 'update', 'OLD TABLE AS old_rows NEW TABLE AS new_rows'),
+    captureTrigger(t, 'delete', 'OLD TABLE AS old_rows'),
+    `CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON ${t} FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate()`,
+    `ALTER TABLE ${t} ENABLE ALWAYS TRIGGER sync_refuse_truncate`,
+  ]
+}
+
+function captureFunction(table: TableDefinition, op: string, body: string): string {
+  return `CREATE FUNCTION sync.capture_${table.name}_${op}() RETURNS trigger LANGUAGE plpgsql ${settings} AS $$
+BEGIN
+  PERFORM sync.require_read_committed();
+${body}
+  RETURN NULL;
+END $$`
+}
+
+function captureTrigger(table: string, op: string, referencing: string): string {
+  return `CREATE TRIGGER sync_capture_${op} AFTER ${op.toUpperCase()} ON ${table} REFERENCING ${referencing}
+  FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_${table}_${op}();
+ALTER TABLE ${table} ENABLE ALWAYS TRIGGER sync_capture_${op}`
+}
+
+/** Scope keys of a row, as SQL over its alias; rows of a parent take the parent's. */
+function keysOf(table: TableDefinition, row: string): string {
+  const { owner } = table
+  switch (owner.kind) {
+    case 'self':
+      return `ARRAY['u:' || ${row}.id::text, '${profileKey}']`
+    case 'column':
+      return `ARRAY['u:' || ${row}.${owner.column}::text]`
+    case 'shared':
+      return `CASE WHEN ${row}.${owner.column} IS NULL THEN ARRAY['${owner.key}'] ELSE ARRAY['${owner.key}', 'u:' || ${row}.${owner.column}::text] END`
+    case 'parent': {
+      const parent = mustTable(owner.table)
+      return `coalesce((SELECT p.keys FROM sync.row_meta p WHERE p.tbl = ${parent.number} AND p.id = ${row}.${owner.column}), sync.keys_of_${parent.name}(${row}.${owner.column}))`
+    }
+  }
+}
+
+/** Computes the keys of a row whose entry is missing, from the row itself; raises where there is none. */
+export function keysFunction(table: TableDefinition): string {
+  return `CREATE FUNCTION sync.keys_of_${table.name}(row_id uuid) RETURNS text[] LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, sync, pg_temp AS $$
+DECLARE found_keys text[];
+BEGIN
+  SELECT ${keysOf(table, 't')} INTO found_keys FROM ${table.name} t WHERE t.id = row_id;
+  IF found_keys IS NULL THEN RAISE EXCEPTION 'agentdb: no scope keys for ${table.name} %', row_id USING ERRCODE = 'foreign_key_violation'; END IF;
+  RETURN found_keys;
+END $$`
+}
+
+const columnsWithImage = (table: TableDefinition): string => {
+  const hidden = Object.keys(table.columns).filter((name) => mustColumn(table, name).serverOnly)
+  return hidden.length === 0
+    ? 'to_jsonb(t)'
+    : `to_jsonb(t) - ARRAY[${hidden.map((name) => `'${name}'`).join(', ')}]`
+}
+
+function lockParents(table: TableDefinition): string {
+  const { owner } = table
+  if (owner.kind !== 'parent') return ''
+  const parent = mustTable(owner.table)
+  return `  PERFORM 1 FROM sync.row_meta p WHERE p.tbl = ${parent.number}
+    AND p.id IN (SELECT n.${owner.column} FROM new_rows n) ORDER BY p.id FOR KEY SHARE;\n`
+}
+
+function writeLog(table: TableDefinition, rows: 'new_rows' | 'old_rows', op: string): string {
+  return `  ${probeTables}
+  INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
+  SELECT ${table.number}, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE '${op}' END,
+    CASE WHEN t.id IS NULL THEN NULL ELSE ${columnsWithImage(table)} END, m.keys_before,
+    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
+  FROM ${rows} c JOIN sync.row_meta m ON m.tbl = ${table.number} AND m.id = c.id LEFT JOIN ${table.name} t ON t.id = c.id
+  ORDER BY c.id;`
+}
+
+function insertBody(table: TableDefinition): string {
+  return `${lockParents(table)}  INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
+  SELECT ${table.number}, n.id, ${keysOf(table, 'n')}, pg_current_xact_id(), sync.clock(), sync.writer()
+  FROM new_rows n ORDER BY n.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = NULL, deleted = false,
+    xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
+${writeLog(table, 'new_rows', 'insert')}`
+}
+
+function updateBody(table: TableDefinition): string {
+  const stamped = agentColumns(table).filter(
+    (name) => name !== 'id' && !mustColumn(table, name).derived,
+  )
+  const stamps = stamped
+    .map((name) => `'${name}', CASE WHEN o.${name} IS DISTINCT FROM n.${name} THEN stamp.value END`)
+    .join(',\n      ')
+  return `  IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
+    RAISE EXCEPTION 'agentdb: ${table.name}.id never changes; delete the row and insert another' USING ERRCODE = 'integrity_constraint_violation';
+  END IF;
+${refuseOwnerChange(table)}  INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
+  SELECT ${table.number}, n.id, ${keysOf(table, 'n')}, ${keysOf(table, 'o')}, pg_current_xact_id(), sync.clock(), sync.writer(),
+    jsonb_strip_nulls(jsonb_build_object(
+      ${stamps}))
+  FROM new_rows n JOIN old_rows o ON o.id = n.id,
+    (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
+  ORDER BY n.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+${writeLog(table, 'new_rows', 'update')}`
+}
+
+/** Moving a row with all its descendants to another owner comes with "Sync that survives everything". */
+function refuseOwnerChange(table: TableDefinition): string {
+  const { owner } = table
+  if (owner.kind !== 'column' && owner.kind !== 'parent') return ''
+  return `  IF EXISTS (SELECT 1 FROM old_rows o JOIN new_rows n ON n.id = o.id WHERE o.${owner.column} IS DISTINCT FROM n.${owner.column}) THEN
+    RAISE EXCEPTION 'agentdb: ${table.name}.${owner.column} decides who owns the row; changing it is not supported yet' USING ERRCODE = 'feature_not_supported';
+  END IF;\n`
+}
+
+function deleteBody(table: TableDefinition): string {
+  return `  INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
+  SELECT ${table.number}, o.id, k.keys, k.keys, true, pg_current_xact_id(), sync.clock(), sync.writer()
+  FROM old_rows o, LATERAL (SELECT coalesce((SELECT own.keys FROM sync.row_meta own WHERE own.tbl = ${table.number} AND own.id = o.id), ${keysOf(table, 'o')}) AS keys) k
+  ORDER BY o.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys_before = m.keys, deleted = true,
+    xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
+${writeLog(table, 'old_rows', 'delete')}`
+}

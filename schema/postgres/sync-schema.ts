@@ -1,0 +1,133 @@
+import { appRole } from './access.ts'
+
+/**
+ * Schema `sync` of the centre: everything that replication needs, beside the domain, never in it.
+ *
+ * - `log`: one entry a row and statement, with the image as it then was and the scope keys before and after
+ * - `batch`: positions; each holds the snapshot that decides which log entries lie below it
+ * - `history`: one row per life of the server process, so that a centre that went back is noticed
+ * - `row_meta`: keys, tombstone and per-column stamps of every row that ever was
+ * - `client`, `applied`, `outcome`, `rejected`, `conflict`: what each agent's pushes came to
+ */
+export const syncSchema: readonly string[] = [
+  `CREATE SCHEMA sync`,
+  `CREATE TABLE sync.history (
+  nonce uuid PRIMARY KEY,
+  first_position bigint NOT NULL,
+  started text NOT NULL,
+  at timestamptz NOT NULL DEFAULT clock_timestamp()
+)`,
+  `CREATE TABLE sync.batch (
+  position bigint PRIMARY KEY,
+  snapshot pg_snapshot NOT NULL,
+  nonce uuid NOT NULL REFERENCES sync.history(nonce),
+  at timestamptz NOT NULL DEFAULT clock_timestamp()
+)`,
+  `CREATE TABLE sync.log (
+  seq bigint GENERATED ALWAYS AS IDENTITY,
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  at timestamptz NOT NULL DEFAULT now(),
+  tbl smallint NOT NULL,
+  id uuid NOT NULL,
+  op text NOT NULL CHECK (op IN ('insert', 'update', 'delete')),
+  image jsonb,
+  keys_before text[],
+  keys_after text[]
+) PARTITION BY RANGE (at)`,
+  `CREATE TABLE sync.log_default PARTITION OF sync.log DEFAULT`,
+  `CREATE INDEX log_xid ON sync.log (xid, seq)`,
+  `CREATE TABLE sync.row_meta (
+  tbl smallint NOT NULL,
+  id uuid NOT NULL,
+  keys text[] NOT NULL,
+  keys_before text[],
+  deleted boolean NOT NULL DEFAULT false,
+  xid xid8 NOT NULL,
+  clock bigint NOT NULL,
+  writer uuid,
+  cols jsonb NOT NULL DEFAULT '{}',
+  PRIMARY KEY (tbl, id)
+)`,
+  `CREATE TABLE sync.client (
+  client_id uuid PRIMARY KEY,
+  user_id uuid NOT NULL,
+  agent_id text NOT NULL,
+  seq bigint NOT NULL DEFAULT 0,
+  tx_id text,
+  ancestor uuid,
+  common_seq bigint,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  seen_at timestamptz NOT NULL DEFAULT now()
+)`,
+  `CREATE TABLE sync.applied (
+  tx_id text PRIMARY KEY,
+  client_id uuid NOT NULL,
+  seq bigint NOT NULL,
+  at timestamptz NOT NULL DEFAULT now()
+)`,
+  `CREATE TABLE sync.outcome (
+  client_id uuid NOT NULL,
+  seq bigint NOT NULL,
+  n integer NOT NULL,
+  kind text NOT NULL CHECK (kind IN ('merged', 'superseded', 'rejected', 'dependency_failed')),
+  detail jsonb NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (client_id, seq, n)
+)`,
+  `CREATE TABLE sync.rejected (
+  client_id uuid NOT NULL,
+  tbl smallint NOT NULL,
+  id uuid NOT NULL,
+  seq bigint NOT NULL,
+  n integer NOT NULL,
+  PRIMARY KEY (client_id, tbl, id)
+)`,
+  `CREATE TABLE sync.conflict (
+  id uuid PRIMARY KEY,
+  at timestamptz NOT NULL DEFAULT now(),
+  tbl smallint NOT NULL,
+  row_id uuid NOT NULL,
+  loser uuid,
+  winner uuid,
+  lost jsonb NOT NULL,
+  kept jsonb NOT NULL
+)`,
+  `CREATE INDEX conflict_row ON sync.conflict (tbl, row_id)`,
+  `CREATE FUNCTION sync.writer() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT nullif(current_setting('agentdb.client', true), '')::uuid $$`,
+  `CREATE FUNCTION sync.clock() RETURNS bigint LANGUAGE sql STABLE AS $$ SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint $$`,
+  `CREATE FUNCTION sync.current_user_id() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT nullif(current_setting('app.user_id', true), '')::uuid $$`,
+  `CREATE FUNCTION sync.current_user_role() RETURNS text LANGUAGE sql STABLE AS $$ SELECT nullif(current_setting('app.user_role', true), '') $$`,
+  `CREATE FUNCTION sync.require_read_committed() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'agentdb: write synced tables under READ COMMITTED, not %', upper(current_setting('transaction_isolation'))
+      USING HINT = 'A log image must be read after the row is locked; an older snapshot would serve an older row last.', ERRCODE = 'invalid_transaction_state';
+  END IF;
+END $$`,
+  `CREATE FUNCTION sync.refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'agentdb: TRUNCATE of % would not reach the agents; use DELETE', TG_TABLE_NAME USING ERRCODE = 'feature_not_supported';
+END $$`,
+  `CREATE FUNCTION sync.ensure_log_partitions(weeks_ahead integer DEFAULT 2) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  first_day date;
+  partition_name text;
+BEGIN
+  FOR week IN 0..weeks_ahead LOOP
+    first_day := (date_trunc('week', now() AT TIME ZONE 'UTC') + week * interval '1 week')::date;
+    partition_name := 'log_' || to_char(first_day, 'IYYY_"w"IW');
+    CONTINUE WHEN to_regclass('sync.' || partition_name) IS NOT NULL;
+    -- A week that already has rows in the default partition stays there; retention reads both.
+    CONTINUE WHEN EXISTS (SELECT 1 FROM sync.log_default d WHERE d.at >= first_day::timestamp AT TIME ZONE 'UTC' AND d.at < (first_day + 7)::timestamp AT TIME ZONE 'UTC');
+    EXECUTE format('CREATE TABLE sync.%I PARTITION OF sync.log FOR VALUES FROM (%L) TO (%L)', partition_name,
+      first_day::timestamp AT TIME ZONE 'UTC', (first_day + 7)::timestamp AT TIME ZONE 'UTC');
+  END LOOP;
+END $$`,
+  `DO $$ BEGIN
+  IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = '${appRole}') THEN CREATE ROLE ${appRole} NOLOGIN; END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; -- another database of the cluster made it just now
+END $$`,
+  `GRANT ${appRole} TO CURRENT_USER`,
+  `GRANT USAGE ON SCHEMA public, sync TO ${appRole}`,
+  `GRANT EXECUTE ON FUNCTION sync.current_user_id(), sync.current_user_role() TO ${appRole}`,
+]

@@ -1,0 +1,197 @@
+import type { TableDefinition } from '../define.ts'
+import { agentColumns, columnWrite, mustColumn, references } from '../define.ts'
+import { sqliteNow } from './expressions.ts'
+
+/**
+ * Triggers of the embedded store, generated per table. They see every write on the connection, raw SQL included:
+ *
+ *   guard    what an agent may not write raises, stubs are read-only, a key never changes
+ *   capture  first mutation of a row keeps its authoritative image in `sync_base`; each mutation goes to `sync_log`
+ *   derived  `updated_at` and the statistics of conversations
+ *   vectors  the change sequence of vector caches; the only one that also runs while a batch is applied
+ */
+const notApplying = '(SELECT applying FROM sync_state) = 0'
+
+const openTransaction = `INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
+    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
+    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);`
+
+export function captureTriggers(table: TableDefinition): string[] {
+  return [
+    ...guards(table),
+    ...(table.writeClass === 'pull' ? [] : captures(table)),
+    ...derived(table),
+    ...(table.name === 'embeddings' ? embeddingChanges : []),
+  ]
+}
+
+function trigger(name: string, on: string, when: string, body: string): string {
+  return `CREATE TRIGGER ${name} ${on} WHEN ${when}\nBEGIN\n    ${body.trim()}\nEND`
+}
+
+function guards(table: TableDefinition): string[] {
+  const t = table.name
+  const raise = (message: string): string => `SELECT RAISE(ABORT, 'agentdb: ${message}');`
+  const isStub = 'EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id)'
+  const out = [
+    trigger(`${t}_guard_key`, `BEFORE UPDATE OF id ON ${t}`, 'OLD.id IS NOT NEW.id', raise(`${t}.id never changes`)),
+    trigger(`${t}_guard_stub_update`, `BEFORE UPDATE ON ${t}`, `${isStub} AND ${notApplying}`, raise(`this ${t} row is outside your scope`)),
+  ]
+  const insertable = table.writeClass !== 'pull' && table.owner.kind !== 'self'
+  const deletable = insertable && table.writeClass !== 'push-only'
+  if (!insertable) {
+    out.push(trigger(`${t}_guard_insert`, `BEFORE INSERT ON ${t}`, notApplying, raise(`${t} is read-only for agents`)))
+  }
+  if (!deletable) {
+    out.push(trigger(`${t}_guard_delete`, `BEFORE DELETE ON ${t}`, notApplying, raise(`${t} rows cannot be deleted by agents`)))
+  } else {
+    out.push(trigger(`${t}_guard_stub_delete`, `BEFORE DELETE ON ${t}`, `${isStub} AND ${notApplying}`, raise(`this ${t} row is outside your scope`)))
+  }
+  const fixed = agentColumns(table).filter(
+    (name) => name !== 'id' && !mustColumn(table, name).derived && columnWrite(table, name) !== 'always',
+  )
+  if (fixed.length > 0) {
+    const changed = fixed.map((name) => fixedChange(table, name)).join(' OR ')
+    out.push(trigger(`${t}_guard_fixed`, `BEFORE UPDATE OF ${fixed.join(', ')} ON ${t}`, `(${changed}) AND ${notApplying}`, raise(`${t}: agents cannot change ${fixed.join(', ')}`)))
+  }
+  return out
+}
+
+/** A fixed column changed; but a foreign key that its parent's deletion sets to NULL may. */
+function fixedChange(table: TableDefinition, name: string): string {
+  const target = mustColumn(table, name).references
+  const changed = `OLD.${name} IS NOT NEW.${name}`
+  return target?.onDelete === 'set null' ? `(${changed} AND NEW.${name} IS NOT NULL)` : changed
+}
+
+/** A column as JSON in a trigger; bytes as hex. */
+const jsonOf = (table: TableDefinition, name: string, row: 'OLD' | 'NEW'): string =>
+  mustColumn(table, name).kind === 'vector'
+    ? `json_quote(hex(${row}.${name}))`
+    : `json_quote(${row}.${name})`
+
+const jsonObject = (table: TableDefinition, names: readonly string[], row: 'OLD' | 'NEW'): string =>
+  `json_object(${names
+    .map((name) =>
+      mustColumn(table, name).kind === 'vector' ? `'${name}', hex(${row}.${name})` : `'${name}', ${row}.${name}`,
+    )
+    .join(', ')})`
+
+const changed = (names: readonly string[]): string =>
+  names.map((name) => `OLD.${name} IS NOT NEW.${name}`).join(' OR ')
+
+function captures(table: TableDefinition): string[] {
+  const t = table.name
+  const all = agentColumns(table)
+  const sent = all.filter((name) => columnWrite(table, name) !== 'never')
+  const patched = sent.filter((name) => name !== 'id')
+  const firstMutation = `NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id)`
+  const keepBase = `INSERT INTO sync_base (id, tbl, image)
+    SELECT OLD.id, ${table.number}, ${jsonObject(table, all, 'OLD')} WHERE ${firstMutation};`
+  const ref = t === 'messages' ? 'conversation_id' : undefined
+  const refOf = (row: 'OLD' | 'NEW'): string => (ref === undefined ? 'NULL' : `${row}.${ref}`)
+  const log = (op: string, row: 'OLD' | 'NEW', patch: string, before: string, pushed: string): string =>
+    `INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
+    SELECT s.tx, ${table.number}, ${row}.id, '${op}', ${patch}, ${before}, ${pushed}, ${refOf(row)} FROM sync_state s`
+  const patch = (row: 'OLD' | 'NEW'): string => patchExpression(table, patched, row)
+  return [
+    trigger(`${t}_capture_insert`, `AFTER INSERT ON ${t}`, notApplying,
+      `${openTransaction}\n    ${log('insert', 'NEW', jsonObject(table, sent, 'NEW'), 'NULL', '1')};`),
+    ...(table.writeClass === 'push-only' ? [] : [
+    trigger(`${t}_capture_update`, `AFTER UPDATE ON ${t}`, `(${changed(all)}) AND ${notApplying}`,
+      `${keepBase}
+    ${openTransaction.replace(/;$/, '')} AND (${changed(patched)});
+    ${log('update', 'NEW', patch('NEW'), patch('OLD'), foreignKeyAction(table, 'update'))} WHERE ${changed(patched)};`),
+    trigger(`${t}_capture_delete`, `AFTER DELETE ON ${t}`, notApplying,
+      `${keepBase}\n    ${openTransaction}\n    ${log('delete', 'OLD', 'NULL', deletedImage(t), foreignKeyAction(table, 'delete'))};`),
+    ]),
+  ]
+}
+
+/** A deleted message's tokens are needed to take them off the statistics of its conversation. */
+const deletedImage = (table: string): string =>
+  table === 'messages' ? `json_object('tokens_used', OLD.tokens_used)` : 'NULL'
+
+/** JSON object of the changed columns only, whole groups at a time. */
+function patchExpression(
+  table: TableDefinition,
+  names: readonly string[],
+  row: 'OLD' | 'NEW',
+): string {
+  const parts = names.map((name) => {
+    const group = table.groups.find(({ columns }) => columns.includes(name))
+    const together = group === undefined ? [name] : group.columns
+    return `CASE WHEN ${changed(together)} THEN ',"${name}":' || ${jsonOf(table, name, row)} ELSE '' END`
+  })
+  return `'{' || substr(${parts.join('\n      || ')}, 2) || '}'`
+}
+
+/**
+ * 1 for a write of the user's, 0 for one that a foreign key makes because the parent is gone. The latter is never
+ * pushed: the centre does its own.
+ */
+function foreignKeyAction(table: TableDefinition, op: 'update' | 'delete'): string {
+  const onDelete = op === 'delete' ? 'cascade' : 'set null'
+  const conditions = references(table)
+    .filter((reference) => reference.onDelete === onDelete)
+    .map(({ column, target }) => {
+      const orphaned = `OLD.${column} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM ${target} p WHERE p.id = OLD.${column})`
+      return op === 'delete' ? `(${orphaned})` : `(NEW.${column} IS NULL AND ${orphaned})`
+    })
+  return conditions.length === 0 ? '1' : `NOT (${conditions.join(' OR ')})`
+}
+
+function derived(table: TableDefinition): string[] {
+  const t = table.name
+  const out: string[] = []
+  if (Object.hasOwn(table.columns, 'updated_at')) {
+    const watched = agentColumns(table).filter((name) => name !== 'updated_at')
+    out.push(
+      trigger(
+        `update_${t}_updated_at`,
+        `AFTER UPDATE OF ${watched.join(', ')} ON ${t}`,
+        `NEW.updated_at IS OLD.updated_at AND NEW.updated_at IS NOT ${sqliteNow} AND ${notApplying}`,
+        `UPDATE ${t} SET updated_at = ${sqliteNow} WHERE id = NEW.id;`,
+      ),
+    )
+  }
+  if (t === 'messages') out.push(...conversationStatistics)
+  return out
+}
+
+const conversationStatistics: readonly string[] = [
+  trigger(
+    'update_conversation_stats_on_message',
+    'AFTER INSERT ON messages',
+    notApplying,
+    `UPDATE conversations SET
+      message_count = coalesce(message_count, 0) + 1,
+      total_tokens = coalesce(total_tokens, 0) + coalesce(NEW.tokens_used, 0),
+      last_message_at = max(coalesce(last_message_at, NEW.created_at), NEW.created_at),
+      updated_at = ${sqliteNow}
+    WHERE id = NEW.conversation_id;`,
+  ),
+  trigger(
+    'update_conversation_stats_on_message_delete',
+    'AFTER DELETE ON messages',
+    notApplying,
+    `UPDATE conversations SET
+      message_count = coalesce(message_count, 0) - 1,
+      total_tokens = coalesce(total_tokens, 0) - coalesce(OLD.tokens_used, 0),
+      updated_at = ${sqliteNow}
+    WHERE id = OLD.conversation_id;`,
+  ),
+]
+
+const nextChange = '(SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes)'
+const noteChange = (row: 'OLD' | 'NEW', gone: 0 | 1): string =>
+  `INSERT INTO embedding_changes (id, seq, gone) VALUES (${row}.id, ${nextChange}, ${gone})
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;`
+
+const embeddingChanges: readonly string[] = [
+  trigger('embeddings_change_insert', 'AFTER INSERT ON embeddings', '1', noteChange('NEW', 0)),
+  trigger('embeddings_change_update', 'AFTER UPDATE ON embeddings', changed(['vector', 'payload', 'collection', 'model']), noteChange('NEW', 0)),
+  trigger('embeddings_change_delete', 'AFTER DELETE ON embeddings', '1', noteChange('OLD', 1)),
+]

@@ -1,0 +1,95 @@
+/**
+ * The side tables of sync in the embedded store. No domain table has a column for sync.
+ *
+ * - `sync_state`: who this store is and up to where it has seen the centre; `applying` silences the triggers while a
+ *   batch is applied, `tx` is the number of the local transaction that is open or comes next
+ * - `sync_tx`, `sync_log`: the outbox; a transaction and the mutations it made, captured by triggers
+ * - `sync_base`: the authoritative image of each row that has pending mutations
+ * - `sync_stub`: rows that only stand in for what a reference points at outside the scope
+ * - `sync_conflicts`: what was rejected, displaced or overwritten, with both sides
+ * - `embedding_changes`: the change sequence that vector caches follow; runs while a batch is applied, too
+ */
+export const syncTables: readonly string[] = [
+  `CREATE TABLE sync_state (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  agent_id TEXT NOT NULL,
+  client_id TEXT NOT NULL,
+  user_id TEXT NOT NULL,
+  provisional INTEGER NOT NULL DEFAULT 1,
+  applying INTEGER NOT NULL DEFAULT 0,
+  tx INTEGER NOT NULL DEFAULT 1,
+  clock INTEGER NOT NULL DEFAULT 0,
+  nonce TEXT,
+  position INTEGER NOT NULL DEFAULT 0,
+  cursor TEXT,
+  acked_seq INTEGER NOT NULL DEFAULT 0,
+  acked_id TEXT,
+  durable_seq INTEGER NOT NULL DEFAULT 0,
+  stopped TEXT
+) STRICT`,
+  `CREATE TABLE sync_tx (
+  seq INTEGER PRIMARY KEY,
+  id TEXT NOT NULL,
+  clock INTEGER NOT NULL,
+  nonce TEXT,
+  position INTEGER NOT NULL,
+  first_n INTEGER NOT NULL
+) STRICT`,
+  `CREATE TABLE sync_log (
+  n INTEGER PRIMARY KEY,
+  tx INTEGER NOT NULL,
+  tbl INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  op TEXT NOT NULL CHECK (op IN ('insert', 'update', 'delete')),
+  patch TEXT,
+  before TEXT,
+  pushed INTEGER NOT NULL DEFAULT 1,
+  blocked INTEGER NOT NULL DEFAULT 0,
+  ref TEXT
+) STRICT`,
+  `CREATE INDEX sync_log_id ON sync_log (id)`,
+  `CREATE INDEX sync_log_ref ON sync_log (ref) WHERE ref IS NOT NULL`,
+  `CREATE TABLE sync_base (
+  id TEXT PRIMARY KEY,
+  tbl INTEGER NOT NULL,
+  image TEXT
+) STRICT, WITHOUT ROWID`,
+  `CREATE TABLE sync_stub (
+  id TEXT PRIMARY KEY,
+  tbl INTEGER NOT NULL
+) STRICT, WITHOUT ROWID`,
+  `CREATE TABLE sync_conflicts (
+  id TEXT PRIMARY KEY,
+  at TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('rejected', 'dependency_failed', 'superseded', 'overwritten', 'merged', 'blocked')),
+  tx INTEGER,
+  tx_id TEXT,
+  n INTEGER,
+  table_name TEXT NOT NULL,
+  row_id TEXT NOT NULL,
+  op TEXT,
+  reason TEXT,
+  sqlstate TEXT,
+  constraint_name TEXT,
+  message TEXT,
+  depends_on TEXT,
+  mine TEXT,
+  base TEXT,
+  theirs TEXT
+) STRICT`,
+  `CREATE INDEX sync_conflicts_row ON sync_conflicts (row_id)`,
+  `CREATE TABLE embedding_changes (
+  id TEXT PRIMARY KEY,
+  seq INTEGER NOT NULL UNIQUE,
+  gone INTEGER NOT NULL
+) STRICT, WITHOUT ROWID`,
+  `CREATE TABLE schema_migrations (
+  version INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  applied_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')),
+  checksum TEXT NOT NULL CHECK (length(checksum) = 64),
+  execution_time_ms INTEGER NOT NULL,
+  success INTEGER NOT NULL DEFAULT 1 CHECK (success IN (0, 1))
+) STRICT`,
+  `CREATE INDEX idx_schema_migrations_applied_at ON schema_migrations (applied_at DESC)`,
+]

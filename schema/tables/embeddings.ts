@@ -1,0 +1,53 @@
+import { defineTable, integer, json, timestamp, uuid, varchar, vector } from '../define.ts'
+
+/** The four collections of the seeds (QD-002). */
+export const collections = [
+  'code_embeddings',
+  'documentation_embeddings',
+  'conversation_embeddings',
+  'incident_knowledge',
+] as const
+
+export type Collection = (typeof collections)[number]
+
+const inCollections = `collection IN (${collections.map((name) => `'${name}'`).join(', ')})`
+
+export const embeddings = defineTable('embeddings', {
+  number: 12,
+  comment: 'Vectors with their payload; the truth behind every vector index',
+  writeClass: 'append',
+  owner: { kind: 'column', column: 'user_id' },
+  columns: {
+    id: uuid().notNull().defaultNewId(),
+    user_id: uuid().notNull().references('users', 'cascade'),
+    collection: varchar(64).notNull(),
+    model: varchar(100).notNull().writable(),
+    dimension: integer().notNull().writable(),
+    vector: vector().notNull().writable(),
+    content_preview: varchar(500).writable(),
+    payload: json()
+      .notNull()
+      .default('{}')
+      .writable()
+      .comment(
+        'Fields of the collection: path and language, title and section, conversation, incident',
+      ),
+    created_at: timestamp().notNull().defaultNow(),
+    updated_at: timestamp().notNull().defaultNow().derived(),
+  },
+  checks: [
+    { name: 'chk_embedding_collection', postgres: inCollections, sqlite: inCollections },
+    {
+      name: 'chk_embedding_dimension',
+      postgres: 'dimension BETWEEN 1 AND 65535 AND octet_length(vector) = dimension * 4',
+      sqlite: 'dimension BETWEEN 1 AND 65535 AND length(vector) = dimension * 4',
+    },
+  ],
+  indexes: [
+    { name: 'idx_embeddings_collection', on: ['collection', 'model'] },
+    { name: 'idx_embeddings_user_id', on: ['user_id'] },
+  ],
+  groups: [
+    { name: 'content', columns: ['model', 'dimension', 'vector', 'content_preview', 'payload'] },
+  ],
+})

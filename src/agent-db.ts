@@ -1,0 +1,186 @@
+import { Kysely } from 'kysely'
+import { AgentDBError, preview } from '../schema/errors.ts'
+import type { AgentDatabase } from '../schema/types.ts'
+import { isId, newId } from '../schema/values/id.ts'
+import { systemClock, type Clock } from '../schema/values/timestamp.ts'
+import { ConflictLog } from './conflicts/conflict-log.ts'
+import { registerInternals } from './internals.ts'
+import { EmbeddingRepository } from './repositories/embedding-repository.ts'
+import { Repository, type RepositoryContext } from './repositories/repository.ts'
+import { VectorSearch, type SearchOptions, type SearchResult } from './search/vector-search.ts'
+import { Connection, type Synchronous } from './sqlite/connection.ts'
+import { StoreDialect } from './sqlite/kysely-dialect.ts'
+import { migrateStore } from './sqlite/migrator.ts'
+import { initializeState, readIdentity } from './sqlite/store-state.ts'
+import { hashingEmbedder, type Embed } from './vector/embedder.ts'
+
+export interface OpenOptions {
+  /** File of the store, made when absent; `':memory:'` for one that is gone on close. */
+  readonly path: string
+  /** The user whose co-pilot this is. Required to match when the file exists. Default: a new id, kept in the file. */
+  readonly userId?: string | undefined
+  /** Name of the agent. Default: a new id. Kept in the file; a file that has one keeps it. */
+  readonly agentId?: string | undefined
+  /**
+   * What a commit survives. `'normal'` (default): the death of the process, at once; a power cut may undo the last
+   * commits, never damage the file. `'full'`: a power cut, too, for an fsync a commit. Writes are flushed before they
+   * are sent to the centre either way.
+   */
+  readonly synchronous?: Synchronous | undefined
+  /** Your model. Default: the built-in hashing embedder, which knows words, not meaning. */
+  readonly embed?: Embed | undefined
+  /** Name of the model behind `embed`, stored with every vector. Default: `custom`. */
+  readonly embedModel?: string | undefined
+  /** How long a write waits for another process that is writing. Default: 5000. */
+  readonly busyTimeoutMs?: number | undefined
+  /** Microseconds since 1970; for tests. */
+  readonly clock?: Clock | undefined
+}
+
+/**
+ * The embedded store of one agent: a SQLite file with the domain of an LLM co-pilot. Relational calls are synchronous,
+ * vectors and sync asynchronous.
+ *
+ * @example
+ * import { AgentDB } from '@llm-copilot/agentdb'
+ * const db = await AgentDB.open({ path: 'agent.db' })
+ * const c = db.conversations.create({ title: 'Deploy help' })
+ * db.messages.create({ conversation_id: c.id, role: 'user', content: 'roll it back' })
+ * console.log(db.messages.list({ where: { conversation_id: c.id } }))
+ * await db.close()
+ */
+export class AgentDB {
+  readonly users: Repository<'users'>
+  readonly sessions: Repository<'sessions'>
+  readonly conversations: Repository<'conversations'>
+  readonly messages: Repository<'messages'>
+  readonly workflows: Repository<'workflows'>
+  readonly workflowExecutions: Repository<'workflow_executions'>
+  readonly stepExecutions: Repository<'step_executions'>
+  readonly incidents: Repository<'incidents'>
+  readonly runbooks: Repository<'runbooks'>
+  readonly runbookExecutions: Repository<'runbook_executions'>
+  readonly auditLogs: Repository<'audit_logs'>
+  readonly embeddings: EmbeddingRepository
+  /** What sync could not simply apply, with both sides. */
+  readonly syncConflicts: ConflictLog
+  /** Typed escape hatch. Writes through it are captured and synced like any other. */
+  readonly kysely: Kysely<AgentDatabase>
+  readonly path: string
+  readonly userId: string
+  readonly agentId: string
+  readonly #connection: Connection
+  readonly #search: VectorSearch
+
+  private constructor(connection: Connection, options: OpenOptions) {
+    const clock = options.clock ?? systemClock
+    const identity = readIdentity(connection)
+    this.path = options.path
+    this.userId = identity.userId
+    this.agentId = identity.agentId
+    this.#connection = connection
+    const context: RepositoryContext = { connection, clock }
+    const own = { user_id: identity.userId }
+    const embedder =
+      options.embed === undefined
+        ? hashingEmbedder
+        : { model: options.embedModel ?? 'custom', embed: options.embed }
+    this.users = new Repository(context, 'users')
+    this.sessions = new Repository(context, 'sessions')
+    this.conversations = new Repository(context, 'conversations', own)
+    this.messages = new Repository(context, 'messages')
+    this.workflows = new Repository(context, 'workflows', own)
+    this.workflowExecutions = new Repository(context, 'workflow_executions', own)
+    this.stepExecutions = new Repository(context, 'step_executions')
+    this.incidents = new Repository(context, 'incidents')
+    this.runbooks = new Repository(context, 'runbooks')
+    this.runbookExecutions = new Repository(context, 'runbook_executions', { executed_by: identity.userId })
+    this.auditLogs = new Repository(context, 'audit_logs', own)
+    this.embeddings = new EmbeddingRepository(context, identity.userId, embedder)
+    this.syncConflicts = new ConflictLog(connection)
+    this.kysely = new Kysely<AgentDatabase>({ dialect: new StoreDialect(connection) })
+    this.#search = new VectorSearch(connection, embedder)
+    registerInternals(this, { connection, clock })
+  }
+
+  /**
+   * Opens a store, making it when there is none.
+   *
+   * @throws AgentDBError `WRONG_USER`, `STORE_NEWER`, `STORE_CORRUPT`, `STORE_FULL`, `INVALID_OPTION`
+   */
+  static async open(options: OpenOptions): Promise<AgentDB> {
+    validateOptions(options)
+    const connection = new Connection({
+      path: options.path,
+      synchronous: options.synchronous ?? 'normal',
+      busyTimeoutMs: options.busyTimeoutMs ?? 5000,
+    })
+    try {
+      migrateStore(connection)
+      initializeState(connection, {
+        userId: options.userId,
+        newUserId: options.userId ?? newId(),
+        agentId: options.agentId ?? newId(),
+        clientId: newId(),
+      })
+      return new AgentDB(connection, options)
+    } catch (error) {
+      connection.close()
+      throw error
+    }
+  }
+
+  /**
+   * Runs `work` atomically; on a throw nothing of it happened. Nests by savepoint. The whole is one unit of sync: it
+   * reaches the centre whole or not at all. `work` is synchronous.
+   */
+  transaction<T>(work: () => T): T {
+    return this.#connection.transaction(work)
+  }
+
+  /** Nearest embeddings of a collection, exact, by cosine. */
+  search(options: SearchOptions): Promise<SearchResult[]> {
+    return this.#search.search(options)
+  }
+
+  get isOpen(): boolean {
+    return this.#connection.isOpen
+  }
+
+  /** Closes the file. Stop a running sync first. Closing twice is harmless. */
+  async close(): Promise<void> {
+    this.#connection.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
+
+const optionNames: ReadonlySet<string> = new Set([
+  'path',
+  'userId',
+  'agentId',
+  'synchronous',
+  'embed',
+  'embedModel',
+  'busyTimeoutMs',
+  'clock',
+])
+
+function validateOptions(options: OpenOptions): void {
+  const refuse = (message: string): never => {
+    throw new AgentDBError('INVALID_OPTION', `AgentDB.open: ${message}`)
+  }
+  if (typeof options !== 'object' || options === null) refuse('give { path }')
+  for (const name of Object.keys(options)) {
+    if (!optionNames.has(name)) refuse(`there is no option ${preview(name)}; there are ${[...optionNames].join(', ')}`)
+  }
+  const { path, userId, agentId, synchronous, embed, busyTimeoutMs } = options
+  if (typeof path !== 'string' || path === '') refuse(`path must be a file name, got ${preview(path)}`)
+  if (userId !== undefined && !isId(userId)) refuse(`userId must be a lower-case UUID, got ${preview(userId)}`)
+  if (agentId !== undefined && !/^[\w.:@-]{1,100}$/.test(agentId)) refuse(`agentId must be 1 to 100 letters, digits or _.:@-, got ${preview(agentId)}`)
+  if (synchronous !== undefined && !['normal', 'full'].includes(synchronous)) refuse(`synchronous must be normal or full, got ${preview(synchronous)}`)
+  if (embed !== undefined && typeof embed !== 'function') refuse('embed must be a function')
+  if (busyTimeoutMs !== undefined && !(Number.isInteger(busyTimeoutMs) && busyTimeoutMs >= 0)) refuse(`busyTimeoutMs must be a whole number, got ${preview(busyTimeoutMs)}`)
+}

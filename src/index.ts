@@ -1,0 +1,21 @@
+/**
+ * `@llm-copilot/agentdb`: the embedded store.
+ *
+ * @module
+ */
+export { AgentDBError, errorCodes } from '../schema/errors.ts'
+export type { ErrorCode, ErrorDetails } from '../schema/errors.ts'
+export type { Collection } from '../schema/tables/embeddings.ts'
+export type { NewRow, Patch, Row } from '../schema/types.ts'
+export type { Json } from '../schema/define.ts'
+export type { TableName } from '../schema/tables.ts'
+export { AgentDB } from './agent-db.ts'
+export type { OpenOptions } from './agent-db.ts'
+export type { Conflict, ConflictState, ConflictLog } from './conflicts/conflict-log.ts'
+export type { EmbeddingRepository, PutEmbedding } from './repositories/embedding-repository.ts'
+export type { ListOptions, OrderBy, Where } from './repositories/list-query.ts'
+export type { Repository } from './repositories/repository.ts'
+export type { PayloadFilter, SearchOptions, SearchResult } from './search/vector-search.ts'
+export type { Synchronous } from './sqlite/connection.ts'
+export { HASHING_DIMENSION, hashingEmbedder } from './vector/embedder.ts'
+export type { Embed, Embedder } from './vector/embedder.ts'

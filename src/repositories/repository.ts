@@ -1,0 +1,263 @@
+import { encodeColumn, type Stored } from '../../schema/codec.ts'
+import {
+  agentColumns,
+  columnWrite,
+  mustColumn,
+  references,
+  type TableDefinition,
+} from '../../schema/define.ts'
+import { AgentDBError, preview } from '../../schema/errors.ts'
+import { mustTable, type TableName } from '../../schema/tables.ts'
+import type { NewRow, Patch, Row } from '../../schema/types.ts'
+import { newId } from '../../schema/values/id.ts'
+import { timestampOfMicros, type Clock } from '../../schema/values/timestamp.ts'
+import type Database from 'better-sqlite3'
+import type { Connection } from '../sqlite/connection.ts'
+import { fromSqlite } from '../sqlite/errors.ts'
+import { compileList, type ListOptions } from './list-query.ts'
+import { rowDecoder, type RowDecoder } from './row-codec.ts'
+
+export interface RepositoryContext {
+  readonly connection: Connection
+  readonly clock: Clock
+}
+
+/**
+ * One table of the store: typed, validated, synchronous. Every call is atomic; group several with `db.transaction`.
+ *
+ * @example
+ * const c = db.conversations.create({ user_id: db.userId, title: 'Deploy help' })
+ * db.conversations.update(c.id, { title: 'Deploy and roll back' })
+ * db.conversations.list({ where: { archived_at: null }, orderBy: 'started_at desc', limit: 20 })
+ */
+export class Repository<N extends TableName> {
+  protected readonly context: RepositoryContext
+  protected readonly table: TableDefinition
+  readonly #columns: readonly string[]
+  readonly #decode: RowDecoder<Row<N>>
+  readonly #defaults: Readonly<Record<string, unknown>>
+  #find: Database.Statement<Stored[], Stored[]> | undefined
+  #insert: Database.Statement | undefined
+
+  constructor(context: RepositoryContext, name: N, defaults: Readonly<Record<string, unknown>> = {}) {
+    this.context = context
+    this.table = mustTable(name)
+    this.#columns = agentColumns(this.table)
+    this.#decode = rowDecoder(this.table)
+    this.#defaults = defaults
+  }
+
+  /** The row of an id, or undefined where there is none, it is deleted, or it lies outside the scope. */
+  find(id: string): Row<N> | undefined {
+    const raw = this.#findStatement().get(id) as Stored[] | undefined
+    return raw === undefined ? undefined : this.#decode(raw)
+  }
+
+  /** Inserts a row and returns it with its defaults. */
+  create(input: NewRow<N>): Row<N> {
+    return this.context.connection.transaction(() => this.#create(input as Record<string, unknown>))
+  }
+
+  /** Inserts rows in one transaction: all of them or none. */
+  createMany(inputs: readonly NewRow<N>[]): Row<N>[] {
+    return this.context.connection.transaction(() =>
+      inputs.map((input) => this.#create(input as Record<string, unknown>)),
+    )
+  }
+
+  /** Changes columns of a row and returns it. Throws `NOT_FOUND` where there is no such row. */
+  update(id: string, patch: Patch<N>): Row<N> {
+    const { table } = this
+    const given = Object.entries(patch).filter(([, value]) => value !== undefined)
+    for (const [column] of given) this.#mustBeWritable(column)
+    const parameters = given.map(([column, value]) => encodeColumn(table, column, value))
+    return this.context.connection.transaction(() => {
+      if (given.length > 0) this.#write(id, given.map(([column]) => column), parameters)
+      const row = this.find(id)
+      if (row === undefined) {
+        throw new AgentDBError('NOT_FOUND', `${table.name} has no row ${preview(id)}`, { table: table.name, column: 'id', value: id })
+      }
+      return row
+    })
+  }
+
+  /** Deletes a row (where the table has `deleted_at`: marks it). Returns whether there was one. */
+  delete(id: string): boolean {
+    const { table } = this
+    return this.context.connection.transaction(() => {
+      if (table.softDelete === undefined) {
+        return this.#guarded(() => this.context.connection.run(`DELETE FROM ${table.name} WHERE id = ?`, id)) > 0
+      }
+      if (this.find(id) === undefined) return false
+      this.#mustBeWritable(table.softDelete)
+      this.#write(id, [table.softDelete], [this.now()])
+      return true
+    })
+  }
+
+  /**
+   * Rows in a stable order, a page at a time: `after` is the last row of the page before.
+   *
+   * @example
+   * let page = db.messages.list({ where: { conversation_id: c.id }, limit: 100 })
+   * while (page.length > 0) page = db.messages.list({ where: { conversation_id: c.id }, limit: 100, after: page.at(-1) })
+   */
+  list(options: ListOptions<Row<N>> = {}): Row<N>[] {
+    const { sql, parameters } = compileList(this.table, options)
+    return this.context.connection
+      .all<Record<string, Stored>>(sql, ...parameters)
+      .map((row) => this.#decode(this.#columns.map((name) => row[name] ?? null)))
+  }
+
+  protected now(): string {
+    return timestampOfMicros(this.context.clock())
+  }
+
+  #create(input: Record<string, unknown>): Row<N> {
+    const { table } = this
+    for (const column of Object.keys(input)) this.#mustBeInsertable(column)
+    const now = this.now()
+    const stored = this.#columns.map((column) =>
+      this.#insertValue(column, input, now),
+    )
+    this.#insert ??= this.context.connection.prepareOwn(
+      `INSERT INTO ${table.name} (${this.#columns.join(', ')}) VALUES (${this.#columns.map(() => '?').join(', ')})`,
+    )
+    const insert = this.#insert
+    try {
+      insert.run(...stored)
+    } catch (error) {
+      throw this.#explain(error, input)
+    }
+    return this.#decode(stored)
+  }
+
+  /** An explicit null stays null: only what is left out takes the default. */
+  #insertValue(column: string, input: Record<string, unknown>, now: string): Stored {
+    const shape = mustColumn(this.table, column)
+    const value = input[column]
+    if (value !== undefined) return encodeColumn(this.table, column, value)
+    const own = this.#defaults[column]
+    if (own !== undefined) return encodeColumn(this.table, column, own)
+    switch (shape.default?.kind) {
+      case 'now':
+        return now
+      case 'new-id':
+        return newId()
+      case 'next-in':
+        return this.#nextIn(column, shape.default.column, input)
+      case 'literal': {
+        const { value: literal } = shape.default
+        return typeof literal === 'boolean' ? Number(literal) : literal
+      }
+      default:
+        return encodeColumn(this.table, column, null)
+    }
+  }
+
+  #nextIn(column: string, within: string, input: Record<string, unknown>): number {
+    const { table, context } = this
+    const group = encodeColumn(table, within, input[within])
+    const row = context.connection.get<{ next: number }>(
+      `SELECT coalesce(max(${column}), 0) + 1 AS next FROM ${table.name} WHERE ${within} = ?`,
+      group,
+    )
+    return row?.next ?? 1
+  }
+
+  #write(id: string, columns: readonly string[], parameters: readonly Stored[]): void {
+    const { table, context } = this
+    const assignments = columns.map((column) => `${column} = ?`)
+    const all = [...parameters]
+    if (Object.hasOwn(table.columns, 'updated_at')) {
+      assignments.push('updated_at = ?')
+      all.push(this.now())
+    }
+    const live = table.softDelete === undefined ? '' : ` AND ${table.softDelete} IS NULL`
+    this.#guarded(() =>
+      context.connection.run(
+        `UPDATE ${table.name} SET ${assignments.join(', ')} WHERE id = ?${live}`,
+        ...all,
+        id,
+      ),
+    )
+  }
+
+  #guarded<T>(work: () => T): T {
+    try {
+      return work()
+    } catch (error) {
+      throw this.#explain(error, {})
+    }
+  }
+
+  #findStatement(): Database.Statement<Stored[], Stored[]> {
+    this.#find ??= this.#prepareFind()
+    if (!this.context.connection.isOpen) throw new AgentDBError('STORE_CLOSED', 'the store is closed; open it again')
+    return this.#find
+  }
+
+  #prepareFind(): Database.Statement<Stored[], Stored[]> {
+    const { table } = this
+    const live = table.softDelete === undefined ? '' : ` AND t.${table.softDelete} IS NULL`
+    const statement = this.context.connection.prepareOwn(
+      `SELECT ${this.#columns.map((name) => `t.${name}`).join(', ')} FROM ${table.name} t WHERE t.id = ?${live} AND NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = t.id)`,
+    )
+    return statement.raw() as Database.Statement<Stored[], Stored[]>
+  }
+
+  #mustBeKnown(column: string): void {
+    const { table } = this
+    if (this.#columns.includes(column)) return
+    throw new AgentDBError('UNKNOWN_COLUMN', `${table.name} has no column ${preview(column)}; it has ${this.#columns.join(', ')}`, {
+      table: table.name,
+      column,
+    })
+  }
+
+  #mustBeInsertable(column: string): void {
+    this.#mustBeKnown(column)
+    const { table } = this
+    if (table.writeClass === 'pull' || table.owner.kind === 'self') {
+      throw new AgentDBError('READ_ONLY_TABLE', `${table.name} rows are made at the centre; agents only read them`, { table: table.name })
+    }
+    if (columnWrite(table, column) === 'never') this.#refuse(column, 'is kept by the store')
+  }
+
+  #mustBeWritable(column: string): void {
+    this.#mustBeKnown(column)
+    const { table } = this
+    if (table.writeClass === 'pull') {
+      throw new AgentDBError('READ_ONLY_TABLE', `${table.name} rows are made at the centre; agents only read them`, { table: table.name })
+    }
+    const write = columnWrite(table, column)
+    if (write === 'never') this.#refuse(column, 'is kept by the store')
+    if (write === 'insert') this.#refuse(column, 'never changes once the row is made')
+  }
+
+  #refuse(column: string, why: string): never {
+    throw new AgentDBError('READ_ONLY_COLUMN', `${this.table.name}.${column} ${why}`, {
+      table: this.table.name,
+      column,
+    })
+  }
+
+  /** SQLite does not say which foreign key failed; the rows do. */
+  #explain(error: unknown, input: Record<string, unknown>): unknown {
+    const ours = fromSqlite(error, this.table.name)
+    if (!(ours instanceof AgentDBError) || ours.constraint !== 'foreignkey') return ours
+    for (const { column, target } of references(this.table)) {
+      const value = input[column]
+      if (typeof value !== 'string') continue
+      if (this.context.connection.get(`SELECT 1 FROM ${target} WHERE id = ?`, value) !== undefined) continue
+      return new AgentDBError('CONSTRAINT', `${this.table.name}.${column}: there is no ${target} row ${preview(value)}`, {
+        table: this.table.name,
+        column,
+        value,
+        constraint: 'foreignkey',
+        cause: error,
+      })
+    }
+    return ours
+  }
+}

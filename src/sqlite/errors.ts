@@ -1,0 +1,40 @@
+import Database from 'better-sqlite3'
+import { AgentDBError } from '../../schema/errors.ts'
+
+/** What went wrong in SQLite, in the words and codes of AgentDB. Our own errors pass through. */
+export function fromSqlite(error: unknown, table?: string): unknown {
+  if (!(error instanceof Database.SqliteError)) return error
+  const { code, message } = error
+  const details = { table, cause: error }
+  if (code === 'SQLITE_FULL' || code === 'SQLITE_IOERR_WRITE') {
+    return new AgentDBError('STORE_FULL', `the disk is full or the file cannot grow; nothing was written (${message})`, details)
+  }
+  if (code.startsWith('SQLITE_BUSY') || code.startsWith('SQLITE_LOCKED')) {
+    return new AgentDBError('STORE_BUSY', `another process holds the store's write lock; try again (${message})`, details)
+  }
+  if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')) {
+    return new AgentDBError('STORE_CORRUPT', `the file is not an intact AgentDB store (${message})`, details)
+  }
+  if (code === 'SQLITE_CONSTRAINT_TRIGGER' && message.startsWith('agentdb: ')) {
+    return new AgentDBError('READ_ONLY_TABLE', message.slice('agentdb: '.length), details)
+  }
+  if (code.startsWith('SQLITE_CONSTRAINT')) return constraintError(error, table)
+  return error
+}
+
+function constraintError(error: InstanceType<typeof Database.SqliteError>, table: string | undefined): AgentDBError {
+  const { code, message } = error
+  const named = /constraint failed: (.+)$/.exec(message)?.[1]
+  const columns = named?.split(', ').map((part) => part.split('.'))
+  const first = columns?.[0]
+  const place =
+    first !== undefined && first.length === 2
+      ? { table: first[0], column: columns?.map((part) => part[1]).join(', ') }
+      : { table }
+  const what = code === 'SQLITE_CONSTRAINT_FOREIGNKEY' ? 'a referenced row does not exist' : message
+  return new AgentDBError('CONSTRAINT', `${place.table ?? 'row'}: ${what}`, {
+    ...place,
+    constraint: named ?? code.replace('SQLITE_CONSTRAINT_', '').toLowerCase(),
+    cause: error,
+  })
+}
