@@ -158,7 +158,7 @@ export function checkStored(shape: ColumnShape, stored: unknown): Stored {
       return stored
     case 'json':
       if (typeof stored !== 'string') throw new ValueProblem('is not JSON text')
-      return canonicalizeJsonText(checkLength(stored))
+      return nullIfJsonNull(shape, canonicalizeJsonText(checkLength(stored)))
     case 'text[]':
     case 'integer[]':
     case 'uuid[]':
@@ -174,6 +174,10 @@ export function checkStored(shape: ColumnShape, stored: unknown): Stored {
       return encodeScalar(shape, stored)
   }
 }
+
+/** PostgreSQL's row image does not tell JSON's null from SQL's: a column that may be NULL has only the latter. */
+const nullIfJsonNull = (shape: ColumnShape, text: string): Stored =>
+  text === 'null' && shape.nullable ? null : text
 
 /** Runs a codec and names the table, the column and the value in what it throws. */
 export function atColumn<T>(

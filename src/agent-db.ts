@@ -94,7 +94,9 @@ export class AgentDB {
     this.stepExecutions = new Repository(context, 'step_executions')
     this.incidents = new Repository(context, 'incidents')
     this.runbooks = new Repository(context, 'runbooks')
-    this.runbookExecutions = new Repository(context, 'runbook_executions', { executed_by: identity.userId })
+    this.runbookExecutions = new Repository(context, 'runbook_executions', {
+      executed_by: identity.userId,
+    })
     this.auditLogs = new Repository(context, 'audit_logs', own)
     this.embeddings = new EmbeddingRepository(context, identity.userId, embedder)
     this.syncConflicts = new ConflictLog(connection)
@@ -174,13 +176,19 @@ function validateOptions(options: OpenOptions): void {
   }
   if (typeof options !== 'object' || options === null) refuse('give { path }')
   for (const name of Object.keys(options)) {
-    if (!optionNames.has(name)) refuse(`there is no option ${preview(name)}; there are ${[...optionNames].join(', ')}`)
+    if (!optionNames.has(name))
+      refuse(`there is no option ${preview(name)}; there are ${[...optionNames].join(', ')}`)
   }
   const { path, userId, agentId, synchronous, embed, busyTimeoutMs } = options
-  if (typeof path !== 'string' || path === '') refuse(`path must be a file name, got ${preview(path)}`)
-  if (userId !== undefined && !isId(userId)) refuse(`userId must be a lower-case UUID, got ${preview(userId)}`)
-  if (agentId !== undefined && !/^[\w.:@-]{1,100}$/.test(agentId)) refuse(`agentId must be 1 to 100 letters, digits or _.:@-, got ${preview(agentId)}`)
-  if (synchronous !== undefined && !['normal', 'full'].includes(synchronous)) refuse(`synchronous must be normal or full, got ${preview(synchronous)}`)
+  if (typeof path !== 'string' || path === '')
+    refuse(`path must be a file name, got ${preview(path)}`)
+  if (userId !== undefined && !isId(userId))
+    refuse(`userId must be a lower-case UUID, got ${preview(userId)}`)
+  if (agentId !== undefined && !/^[\w.:@-]{1,100}$/.test(agentId))
+    refuse(`agentId must be 1 to 100 letters, digits or _.:@-, got ${preview(agentId)}`)
+  if (synchronous !== undefined && !['normal', 'full'].includes(synchronous))
+    refuse(`synchronous must be normal or full, got ${preview(synchronous)}`)
   if (embed !== undefined && typeof embed !== 'function') refuse('embed must be a function')
-  if (busyTimeoutMs !== undefined && !(Number.isInteger(busyTimeoutMs) && busyTimeoutMs >= 0)) refuse(`busyTimeoutMs must be a whole number, got ${preview(busyTimeoutMs)}`)
+  if (busyTimeoutMs !== undefined && !(Number.isInteger(busyTimeoutMs) && busyTimeoutMs >= 0))
+    refuse(`busyTimeoutMs must be a whole number, got ${preview(busyTimeoutMs)}`)
 }

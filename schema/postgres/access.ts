@@ -48,12 +48,18 @@ export function accessStatements(table: TableDefinition): string[] {
       ...(using === undefined ? [] : [`USING (${using})`]),
       ...(check === undefined ? [] : [`WITH CHECK (${check})`]),
     ]
-    out.push(`CREATE POLICY ${t}_${action} ON ${t} FOR ${action.toUpperCase()} TO ${appRole} ${clauses.join(' ')}`)
+    out.push(
+      `CREATE POLICY ${t}_${action} ON ${t} FOR ${action.toUpperCase()} TO ${appRole} ${clauses.join(' ')}`,
+    )
   }
   const { owner } = table
   if (table.writeClass !== 'push-only') {
     out.push(`GRANT SELECT (${agentColumns(table).join(', ')}) ON ${t} TO ${appRole}`)
-    policy('select', owner.kind === 'shared' ? `${rolesThatMay('read', owner.key)} OR ${own}` : own, undefined)
+    policy(
+      'select',
+      owner.kind === 'shared' ? `${rolesThatMay('read', owner.key)} OR ${own}` : own,
+      undefined,
+    )
   }
   const inserted = agentColumns(table).filter((name) => columnWrite(table, name) !== 'never')
   const updated = inserted.filter((name) => name !== 'id' && columnWrite(table, name) === 'always')

@@ -18,7 +18,11 @@ export function postgresSchema(): string {
         `CREATE TYPE ${name} AS ENUM (${values.map((value) => `'${value}'`).join(', ')})`,
     ),
     ...syncSchema,
-    ...allTables.flatMap((table) => [createTable(table), ...createIndexes(table), ...comments(table)]),
+    ...allTables.flatMap((table) => [
+      createTable(table),
+      ...createIndexes(table),
+      ...comments(table),
+    ]),
     ...domainFunctions,
     ...allTables.flatMap(updatedAtTrigger),
     ...domainViews,
@@ -60,7 +64,9 @@ function createTable(table: TableDefinition): string {
   const lines = [
     ...Object.keys(table.columns).map((name) => columnLine(table, name)),
     `CONSTRAINT ${table.name}_pkey PRIMARY KEY (${key})`,
-    ...table.uniques.map(({ name, columns }) => `CONSTRAINT ${name} UNIQUE (${columns.join(', ')})`),
+    ...table.uniques.map(
+      ({ name, columns }) => `CONSTRAINT ${name} UNIQUE (${columns.join(', ')})`,
+    ),
     ...table.checks.map(({ name, postgres }) => `CONSTRAINT ${name} CHECK (${postgres})`),
   ]
   const partition =

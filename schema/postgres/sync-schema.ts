@@ -7,6 +7,7 @@ import { appRole } from './access.ts'
  * - `batch`: positions; each holds the snapshot that decides which log entries lie below it
  * - `history`: one row per life of the server process, so that a centre that went back is noticed
  * - `row_meta`: keys, tombstone and per-column stamps of every row that ever was
+ * - `setting`: the key that signs tokens and cursors, unless one is given
  * - `client`, `applied`, `outcome`, `rejected`, `conflict`: what each agent's pushes came to
  */
 export const syncSchema: readonly string[] = [
@@ -93,6 +94,10 @@ export const syncSchema: readonly string[] = [
   kept jsonb NOT NULL
 )`,
   `CREATE INDEX conflict_row ON sync.conflict (tbl, row_id)`,
+  `CREATE TABLE sync.setting (
+  name text PRIMARY KEY,
+  value text NOT NULL
+)`,
   `CREATE FUNCTION sync.writer() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT nullif(current_setting('agentdb.client', true), '')::uuid $$`,
   `CREATE FUNCTION sync.clock() RETURNS bigint LANGUAGE sql STABLE AS $$ SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint $$`,
   `CREATE FUNCTION sync.current_user_id() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT nullif(current_setting('app.user_id', true), '')::uuid $$`,

@@ -33,27 +33,66 @@ function trigger(name: string, on: string, when: string, body: string): string {
 function guards(table: TableDefinition): string[] {
   const t = table.name
   const raise = (message: string): string => `SELECT RAISE(ABORT, 'agentdb: ${message}');`
-  const isStub = 'EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id)'
+  const isStub = `EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = ${table.number})`
   const out = [
-    trigger(`${t}_guard_key`, `BEFORE UPDATE OF id ON ${t}`, 'OLD.id IS NOT NEW.id', raise(`${t}.id never changes`)),
-    trigger(`${t}_guard_stub_update`, `BEFORE UPDATE ON ${t}`, `${isStub} AND ${notApplying}`, raise(`this ${t} row is outside your scope`)),
+    trigger(
+      `${t}_guard_key`,
+      `BEFORE UPDATE OF id ON ${t}`,
+      'OLD.id IS NOT NEW.id',
+      raise(`${t}.id never changes`),
+    ),
+    trigger(
+      `${t}_guard_stub_update`,
+      `BEFORE UPDATE ON ${t}`,
+      `${isStub} AND ${notApplying}`,
+      raise(`this ${t} row is outside your scope`),
+    ),
   ]
   const insertable = table.writeClass !== 'pull' && table.owner.kind !== 'self'
   const deletable = insertable && table.writeClass !== 'push-only'
   if (!insertable) {
-    out.push(trigger(`${t}_guard_insert`, `BEFORE INSERT ON ${t}`, notApplying, raise(`${t} is read-only for agents`)))
+    out.push(
+      trigger(
+        `${t}_guard_insert`,
+        `BEFORE INSERT ON ${t}`,
+        notApplying,
+        raise(`${t} is read-only for agents`),
+      ),
+    )
   }
   if (!deletable) {
-    out.push(trigger(`${t}_guard_delete`, `BEFORE DELETE ON ${t}`, notApplying, raise(`${t} rows cannot be deleted by agents`)))
+    out.push(
+      trigger(
+        `${t}_guard_delete`,
+        `BEFORE DELETE ON ${t}`,
+        notApplying,
+        raise(`${t} rows cannot be deleted by agents`),
+      ),
+    )
   } else {
-    out.push(trigger(`${t}_guard_stub_delete`, `BEFORE DELETE ON ${t}`, `${isStub} AND ${notApplying}`, raise(`this ${t} row is outside your scope`)))
+    out.push(
+      trigger(
+        `${t}_guard_stub_delete`,
+        `BEFORE DELETE ON ${t}`,
+        `${isStub} AND ${notApplying}`,
+        raise(`this ${t} row is outside your scope`),
+      ),
+    )
   }
   const fixed = agentColumns(table).filter(
-    (name) => name !== 'id' && !mustColumn(table, name).derived && columnWrite(table, name) !== 'always',
+    (name) =>
+      name !== 'id' && !mustColumn(table, name).derived && columnWrite(table, name) !== 'always',
   )
   if (fixed.length > 0) {
     const changed = fixed.map((name) => fixedChange(table, name)).join(' OR ')
-    out.push(trigger(`${t}_guard_fixed`, `BEFORE UPDATE OF ${fixed.join(', ')} ON ${t}`, `(${changed}) AND ${notApplying}`, raise(`${t}: agents cannot change ${fixed.join(', ')}`)))
+    out.push(
+      trigger(
+        `${t}_guard_fixed`,
+        `BEFORE UPDATE OF ${fixed.join(', ')} ON ${t}`,
+        `(${changed}) AND ${notApplying}`,
+        raise(`${t}: agents cannot change ${fixed.join(', ')}`),
+      ),
+    )
   }
   return out
 }
@@ -74,7 +113,9 @@ const jsonOf = (table: TableDefinition, name: string, row: 'OLD' | 'NEW'): strin
 const jsonObject = (table: TableDefinition, names: readonly string[], row: 'OLD' | 'NEW'): string =>
   `json_object(${names
     .map((name) =>
-      mustColumn(table, name).kind === 'vector' ? `'${name}', hex(${row}.${name})` : `'${name}', ${row}.${name}`,
+      mustColumn(table, name).kind === 'vector'
+        ? `'${name}', hex(${row}.${name})`
+        : `'${name}', ${row}.${name}`,
     )
     .join(', ')})`
 
@@ -92,21 +133,41 @@ function captures(table: TableDefinition): string[] {
     SELECT OLD.id, ${table.number}, ${jsonObject(table, all, 'OLD')} WHERE ${firstMutation};`
   const ref = t === 'messages' ? 'conversation_id' : undefined
   const refOf = (row: 'OLD' | 'NEW'): string => (ref === undefined ? 'NULL' : `${row}.${ref}`)
-  const log = (op: string, row: 'OLD' | 'NEW', patch: string, before: string, pushed: string): string =>
+  const log = (
+    op: string,
+    row: 'OLD' | 'NEW',
+    patch: string,
+    before: string,
+    pushed: string,
+  ): string =>
     `INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
     SELECT s.tx, ${table.number}, ${row}.id, '${op}', ${patch}, ${before}, ${pushed}, ${refOf(row)} FROM sync_state s`
   const patch = (row: 'OLD' | 'NEW'): string => patchExpression(table, patched, row)
   return [
-    trigger(`${t}_capture_insert`, `AFTER INSERT ON ${t}`, notApplying,
-      `${openTransaction}\n    ${log('insert', 'NEW', jsonObject(table, sent, 'NEW'), 'NULL', '1')};`),
-    ...(table.writeClass === 'push-only' ? [] : [
-    trigger(`${t}_capture_update`, `AFTER UPDATE ON ${t}`, `(${changed(all)}) AND ${notApplying}`,
-      `${keepBase}
+    trigger(
+      `${t}_capture_insert`,
+      `AFTER INSERT ON ${t}`,
+      notApplying,
+      `${openTransaction}\n    ${log('insert', 'NEW', jsonObject(table, sent, 'NEW'), 'NULL', '1')};`,
+    ),
+    ...(table.writeClass === 'push-only'
+      ? []
+      : [
+          trigger(
+            `${t}_capture_update`,
+            `AFTER UPDATE ON ${t}`,
+            `(${changed(all)}) AND ${notApplying}`,
+            `${keepBase}
     ${openTransaction.replace(/;$/, '')} AND (${changed(patched)});
-    ${log('update', 'NEW', patch('NEW'), patch('OLD'), foreignKeyAction(table, 'update'))} WHERE ${changed(patched)};`),
-    trigger(`${t}_capture_delete`, `AFTER DELETE ON ${t}`, notApplying,
-      `${keepBase}\n    ${openTransaction}\n    ${log('delete', 'OLD', 'NULL', deletedImage(t), foreignKeyAction(table, 'delete'))};`),
-    ]),
+    ${log('update', 'NEW', patch('NEW'), patch('OLD'), foreignKeyAction(table, 'update'))} WHERE ${changed(patched)};`,
+          ),
+          trigger(
+            `${t}_capture_delete`,
+            `AFTER DELETE ON ${t}`,
+            notApplying,
+            `${keepBase}\n    ${openTransaction}\n    ${log('delete', 'OLD', 'NULL', deletedImage(t), foreignKeyAction(table, 'delete'))};`,
+          ),
+        ]),
   ]
 }
 
@@ -192,6 +253,11 @@ const noteChange = (row: 'OLD' | 'NEW', gone: 0 | 1): string =>
 
 const embeddingChanges: readonly string[] = [
   trigger('embeddings_change_insert', 'AFTER INSERT ON embeddings', '1', noteChange('NEW', 0)),
-  trigger('embeddings_change_update', 'AFTER UPDATE ON embeddings', changed(['vector', 'payload', 'collection', 'model']), noteChange('NEW', 0)),
+  trigger(
+    'embeddings_change_update',
+    'AFTER UPDATE ON embeddings',
+    changed(['vector', 'payload', 'collection', 'model']),
+    noteChange('NEW', 0),
+  ),
   trigger('embeddings_change_delete', 'AFTER DELETE ON embeddings', '1', noteChange('OLD', 1)),
 ]

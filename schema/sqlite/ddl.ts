@@ -101,11 +101,13 @@ function typeCheck(name: string, shape: ColumnShape): string | undefined {
 
 function createIndexes(table: TableDefinition): string[] {
   const names = new Set(agentColumns(table))
-  return table.indexes.filter((index) => existsLocally(table, index, names)).map((index) => {
-    const unique = index.unique === true ? 'UNIQUE ' : ''
-    const where = index.where === undefined ? '' : ` WHERE ${index.where}`
-    return `CREATE ${unique}INDEX ${index.name} ON ${table.name} (${index.on.join(', ')})${where}`
-  })
+  return table.indexes
+    .filter((index) => existsLocally(table, index, names))
+    .map((index) => {
+      const unique = index.unique === true ? 'UNIQUE ' : ''
+      const where = index.where === undefined ? '' : ` WHERE ${index.where}`
+      return `CREATE ${unique}INDEX ${index.name} ON ${table.name} (${index.on.join(', ')})${where}`
+    })
 }
 
 function existsLocally(

@@ -55,8 +55,9 @@ export const syncTables: readonly string[] = [
   image TEXT
 ) STRICT, WITHOUT ROWID`,
   `CREATE TABLE sync_stub (
-  id TEXT PRIMARY KEY,
-  tbl INTEGER NOT NULL
+  id TEXT NOT NULL,
+  tbl INTEGER NOT NULL,
+  PRIMARY KEY (id, tbl)
 ) STRICT, WITHOUT ROWID`,
   `CREATE TABLE sync_conflicts (
   id TEXT PRIMARY KEY,

@@ -11,7 +11,7 @@ WHERE s.status = 'active'
 SELECT severity, count(*) AS count, avg(unixepoch('subsec') - unixepoch(detected_at, 'subsec')) AS avg_age_seconds,
   max(detected_at) AS most_recent, min(detected_at) AS oldest
 FROM incidents
-WHERE status NOT IN ('resolved', 'closed') AND NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = incidents.id)
+WHERE status NOT IN ('resolved', 'closed') AND NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = incidents.id AND b.tbl = 8)
 GROUP BY severity`,
   `CREATE VIEW workflow_execution_stats AS
 SELECT w.id AS workflow_id, w.name AS workflow_name, count(we.id) AS total_executions,
@@ -19,6 +19,6 @@ SELECT w.id AS workflow_id, w.name AS workflow_name, count(we.id) AS total_execu
   count(CASE WHEN we.status = 'failed' THEN 1 END) AS failed_executions,
   avg(we.total_duration_ms) AS avg_duration_ms, max(we.completed_at) AS last_execution
 FROM workflows w LEFT JOIN workflow_executions we ON w.id = we.workflow_id
-WHERE w.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = w.id)
+WHERE w.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = w.id AND b.tbl = 5)
 GROUP BY w.id, w.name`,
 ]

@@ -49,10 +49,15 @@ export class EmbeddingRepository extends Repository<'embeddings'> {
   /** As {@link put}, embedded together and written in one transaction. */
   async putMany(inputs: readonly PutEmbedding[]): Promise<Row<'embeddings'>[]> {
     for (const input of inputs) validate(input)
-    const texts = inputs.filter(({ vector }) => vector === undefined).map(({ content }) => content ?? '')
+    const texts = inputs
+      .filter(({ vector }) => vector === undefined)
+      .map(({ content }) => content ?? '')
     const made = texts.length === 0 ? [] : [...(await this.#embedder.embed(texts))]
     if (made.length !== texts.length || made.some((vector) => !(vector instanceof Float32Array))) {
-      throw new AgentDBError('INVALID_VALUE', `the embedder ${this.#embedder.model} gave ${made.length} vectors for ${texts.length} texts`)
+      throw new AgentDBError(
+        'INVALID_VALUE',
+        `the embedder ${this.#embedder.model} gave ${made.length} vectors for ${texts.length} texts`,
+      )
     }
     return this.context.connection.transaction(() =>
       inputs.map((input) => this.#store(input, input.vector ?? (made.shift() as Float32Array))),
@@ -67,7 +72,8 @@ export class EmbeddingRepository extends Repository<'embeddings'> {
       content_preview: contentPreview(input),
       payload: this.#payload(input),
     }
-    if (input.id !== undefined && this.find(input.id) !== undefined) return this.update(input.id, content)
+    if (input.id !== undefined && this.find(input.id) !== undefined)
+      return this.update(input.id, content)
     return this.create({
       ...(input.id === undefined ? {} : { id: input.id }),
       collection: input.collection,
@@ -98,9 +104,22 @@ const contentPreview = ({ collection, content }: PutEmbedding): string | null =>
   content === undefined ? null : characters(content, PREVIEW_LENGTH[collection])
 
 /** Types of the payload fields of the seeds (QD-004 to QD-007). Other fields are free. */
-const payloadFields: Readonly<Record<Collection, Readonly<Record<string, 'string' | 'number' | 'strings'>>>> = {
-  code_embeddings: { file_path: 'string', function_name: 'string', language: 'string', project_id: 'string', indexed_at: 'string' },
-  documentation_embeddings: { title: 'string', section: 'string', url: 'string', indexed_at: 'string' },
+const payloadFields: Readonly<
+  Record<Collection, Readonly<Record<string, 'string' | 'number' | 'strings'>>>
+> = {
+  code_embeddings: {
+    file_path: 'string',
+    function_name: 'string',
+    language: 'string',
+    project_id: 'string',
+    indexed_at: 'string',
+  },
+  documentation_embeddings: {
+    title: 'string',
+    section: 'string',
+    url: 'string',
+    indexed_at: 'string',
+  },
   conversation_embeddings: {
     conversation_id: 'string',
     message_id: 'string',
@@ -121,20 +140,38 @@ const payloadFields: Readonly<Record<Collection, Readonly<Record<string, 'string
 
 function validate({ collection, content, vector, payload }: PutEmbedding): void {
   if (!collections.includes(collection)) {
-    throw new AgentDBError('INVALID_VALUE', `embeddings.collection is not one of ${collections.join(', ')} (got ${preview(collection)})`, { table: 'embeddings', column: 'collection', value: collection })
+    throw new AgentDBError(
+      'INVALID_VALUE',
+      `embeddings.collection is not one of ${collections.join(', ')} (got ${preview(collection)})`,
+      { table: 'embeddings', column: 'collection', value: collection },
+    )
   }
   if (content === undefined && vector === undefined) {
-    throw new AgentDBError('INVALID_VALUE', 'embeddings.put needs content or vector', { table: 'embeddings', column: 'vector' })
+    throw new AgentDBError('INVALID_VALUE', 'embeddings.put needs content or vector', {
+      table: 'embeddings',
+      column: 'vector',
+    })
   }
   if (content !== undefined && typeof content !== 'string') {
-    throw new AgentDBError('INVALID_VALUE', `embeddings.content is not a string (got ${preview(content)})`, { table: 'embeddings', column: 'content_preview', value: content })
+    throw new AgentDBError(
+      'INVALID_VALUE',
+      `embeddings.content is not a string (got ${preview(content)})`,
+      { table: 'embeddings', column: 'content_preview', value: content },
+    )
   }
   for (const [field, type] of Object.entries(payloadFields[collection])) {
     const value = payload?.[field]
     if (value === undefined || value === null) continue
-    const fits = type === 'strings' ? Array.isArray(value) && value.every((item) => typeof item === 'string') : typeof value === type
+    const fits =
+      type === 'strings'
+        ? Array.isArray(value) && value.every((item) => typeof item === 'string')
+        : typeof value === type
     if (!fits) {
-      throw new AgentDBError('INVALID_VALUE', `embeddings.payload.${field} of ${collection} is not ${type === 'strings' ? 'a list of strings' : `a ${type}`} (got ${preview(value)})`, { table: 'embeddings', column: 'payload', value })
+      throw new AgentDBError(
+        'INVALID_VALUE',
+        `embeddings.payload.${field} of ${collection} is not ${type === 'strings' ? 'a list of strings' : `a ${type}`} (got ${preview(value)})`,
+        { table: 'embeddings', column: 'payload', value },
+      )
     }
   }
 }

@@ -26,9 +26,7 @@ export type Where<R> = { readonly [K in keyof R]?: Comparison<R[K]> | undefined 
 type Direction = 'asc' | 'desc'
 
 /** `'created_at'`, `'created_at desc'`, `{ created_at: 'desc' }`, or several of these in a list. */
-export type OrderBy<R> =
-  | OrderTerm<R>
-  | readonly OrderTerm<R>[]
+export type OrderBy<R> = OrderTerm<R> | readonly OrderTerm<R>[]
 type OrderTerm<R> =
   | (keyof R & string)
   | `${keyof R & string} ${Direction}`
@@ -46,23 +44,44 @@ export interface ListOptions<R> {
   readonly includeDeleted?: boolean | undefined
 }
 
+/** Stubs stand in for rows outside the scope; nobody sees them. */
+export const notStub = (table: TableDefinition): string =>
+  `NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = t.id AND b.tbl = ${table.number})`
+
 export interface CompiledList {
   readonly sql: string
   readonly parameters: Stored[]
 }
 
-const symbols = { eq: 'IS', ne: 'IS NOT', lt: '<', lte: '<=', gt: '>', gte: '>=', like: 'LIKE' } as const
-const optionNames: ReadonlySet<string> = new Set(['where', 'orderBy', 'limit', 'after', 'includeDeleted'])
+const symbols = {
+  eq: 'IS',
+  ne: 'IS NOT',
+  lt: '<',
+  lte: '<=',
+  gt: '>',
+  gte: '>=',
+  like: 'LIKE',
+} as const
+const optionNames: ReadonlySet<string> = new Set([
+  'where',
+  'orderBy',
+  'limit',
+  'after',
+  'includeDeleted',
+])
 
 /** SQL of a list: conditions, stable order, keyset page. Costs an index range, whatever page it is. */
 export function compileList<R>(table: TableDefinition, options: ListOptions<R>): CompiledList {
   for (const name of Object.keys(options)) {
     if (!optionNames.has(name)) {
-      throw new AgentDBError('INVALID_OPTION', `list of ${table.name}: there is no option ${preview(name)}`)
+      throw new AgentDBError(
+        'INVALID_OPTION',
+        `list of ${table.name}: there is no option ${preview(name)}`,
+      )
     }
   }
   const parameters: Stored[] = []
-  const conditions = ['NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = t.id)']
+  const conditions = [notStub(table)]
   if (table.softDelete !== undefined && options.includeDeleted !== true) {
     conditions.push(`t.${table.softDelete} IS NULL`)
   }
@@ -72,11 +91,15 @@ export function compileList<R>(table: TableDefinition, options: ListOptions<R>):
   }
   const order = orderTerms(table, options.orderBy)
   if (options.after !== undefined) {
-    conditions.push(afterCondition(table, order, options.after as Record<string, unknown>, parameters))
+    conditions.push(
+      afterCondition(table, order, options.after as Record<string, unknown>, parameters),
+    )
   }
   const by = order.map(({ column, direction }) => `t.${column} ${direction}`).join(', ')
   const limit = limitClause(table, options.limit)
-  const columns = agentColumns(table).map((name) => `t.${name}`).join(', ')
+  const columns = agentColumns(table)
+    .map((name) => `t.${name}`)
+    .join(', ')
   return {
     sql: `SELECT ${columns} FROM ${table.name} t WHERE ${conditions.join(' AND ')} ORDER BY ${by}${limit}`,
     parameters,
@@ -86,7 +109,10 @@ export function compileList<R>(table: TableDefinition, options: ListOptions<R>):
 function limitClause(table: TableDefinition, limit: number | undefined): string {
   if (limit === undefined) return ''
   if (!Number.isSafeInteger(limit) || limit < 0) {
-    throw new AgentDBError('INVALID_OPTION', `list of ${table.name}: limit must be a whole number, got ${preview(limit)}`)
+    throw new AgentDBError(
+      'INVALID_OPTION',
+      `list of ${table.name}: limit must be a whole number, got ${preview(limit)}`,
+    )
   }
   return ` LIMIT ${limit}`
 }
@@ -94,10 +120,14 @@ function limitClause(table: TableDefinition, limit: number | undefined): string 
 function mustAgentColumn(table: TableDefinition, column: string): void {
   const shape = Object.hasOwn(table.columns, column) ? mustColumn(table, column) : undefined
   if (shape === undefined || shape.serverOnly) {
-    throw new AgentDBError('UNKNOWN_COLUMN', `${table.name} has no column ${preview(column)}; it has ${agentColumns(table).join(', ')}`, {
-      table: table.name,
-      column,
-    })
+    throw new AgentDBError(
+      'UNKNOWN_COLUMN',
+      `${table.name} has no column ${preview(column)}; it has ${agentColumns(table).join(', ')}`,
+      {
+        table: table.name,
+        column,
+      },
+    )
   }
 }
 
@@ -111,7 +141,8 @@ function compileComparison(
   const shape = mustColumn(table, column)
   const isArray = shape.kind.endsWith('[]')
   // A comparand may be null for any column; the codec of a required column would refuse it.
-  const encode = (value: unknown): Stored => (value === null ? null : encodeColumn(table, column, value))
+  const encode = (value: unknown): Stored =>
+    value === null ? null : encodeColumn(table, column, value)
   const inList = (values: readonly unknown[]): string => {
     parameters.push(...values.map(encode))
     return `t.${column} IN (${values.map(() => '?').join(', ')})`
@@ -129,7 +160,11 @@ function compileComparison(
       return [`EXISTS (SELECT 1 FROM json_each(t.${column}) e WHERE e.value = ?)`]
     }
     if (!Object.hasOwn(symbols, operator)) {
-      throw new AgentDBError('INVALID_OPTION', `where of ${table.name}.${column}: there is no operator ${preview(operator)}`, { table: table.name, column })
+      throw new AgentDBError(
+        'INVALID_OPTION',
+        `where of ${table.name}.${column}: there is no operator ${preview(operator)}`,
+        { table: table.name, column },
+      )
     }
     parameters.push(operator === 'like' ? (value as string) : encode(value))
     return [`t.${column} ${symbols[operator as keyof typeof symbols]} ?`]
@@ -140,7 +175,10 @@ function isOperators(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null) return false
   if (Array.isArray(value) || value instanceof Date || ArrayBuffer.isView(value)) return false
   const names = Object.keys(value)
-  return names.length > 0 && names.every((name) => Object.hasOwn(symbols, name) || name === 'in' || name === 'contains')
+  return (
+    names.length > 0 &&
+    names.every((name) => Object.hasOwn(symbols, name) || name === 'in' || name === 'contains')
+  )
 }
 
 interface Term {
@@ -149,19 +187,27 @@ interface Term {
 }
 
 function orderTerms<R>(table: TableDefinition, orderBy: OrderBy<R> | undefined): Term[] {
-  const given = orderBy === undefined ? [] : Array.isArray(orderBy) ? (orderBy as unknown[]) : [orderBy]
+  const given =
+    orderBy === undefined ? [] : Array.isArray(orderBy) ? (orderBy as unknown[]) : [orderBy]
   const terms = given.flatMap((term): Term[] => {
     if (typeof term === 'string') {
       const [column = '', direction = 'asc', ...rest] = term.trim().split(/\s+/)
-      if (rest.length > 0) throw new AgentDBError('INVALID_OPTION', `orderBy of ${table.name}: ${preview(term)}`)
+      if (rest.length > 0)
+        throw new AgentDBError('INVALID_OPTION', `orderBy of ${table.name}: ${preview(term)}`)
       return [{ column, direction: direction.toLowerCase() as Direction }]
     }
-    return Object.entries(term as Record<string, Direction>).map(([column, direction]) => ({ column, direction }))
+    return Object.entries(term as Record<string, Direction>).map(([column, direction]) => ({
+      column,
+      direction,
+    }))
   })
   for (const { column, direction } of terms) {
     mustAgentColumn(table, column)
     if (direction !== 'asc' && direction !== 'desc') {
-      throw new AgentDBError('INVALID_OPTION', `orderBy of ${table.name}.${column}: ${preview(direction)} is neither asc nor desc`)
+      throw new AgentDBError(
+        'INVALID_OPTION',
+        `orderBy of ${table.name}.${column}: ${preview(direction)} is neither asc nor desc`,
+      )
     }
   }
   return terms.some(({ column }) => column === 'id')
@@ -182,9 +228,11 @@ function afterCondition(
       return `t.${term.column} IS ?`
     })
     const value = cursorValue(table, column, row)
-    if (value === null) return [...equal, direction === 'asc' ? `t.${column} IS NOT NULL` : '0'].join(' AND ')
+    if (value === null)
+      return [...equal, direction === 'asc' ? `t.${column} IS NOT NULL` : '0'].join(' AND ')
     parameters.push(value)
-    const beyond = direction === 'asc' ? `t.${column} > ?` : `(t.${column} < ? OR t.${column} IS NULL)`
+    const beyond =
+      direction === 'asc' ? `t.${column} > ?` : `(t.${column} < ? OR t.${column} IS NULL)`
     return [...equal, beyond].join(' AND ')
   })
   return `(${alternatives.map((alternative) => `(${alternative})`).join(' OR ')})`
@@ -192,7 +240,11 @@ function afterCondition(
 
 function cursorValue(table: TableDefinition, column: string, row: Record<string, unknown>): Stored {
   if (typeof row !== 'object' || !Object.hasOwn(row, column)) {
-    throw new AgentDBError('INVALID_OPTION', `list of ${table.name}: after must be the last row of the page before; it lacks ${column}`, { table: table.name, column })
+    throw new AgentDBError(
+      'INVALID_OPTION',
+      `list of ${table.name}: after must be the last row of the page before; it lacks ${column}`,
+      { table: table.name, column },
+    )
   }
   const value = row[column]
   return value === null ? null : encodeColumn(table, column, value)

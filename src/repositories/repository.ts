@@ -14,7 +14,7 @@ import { timestampOfMicros, type Clock } from '../../schema/values/timestamp.ts'
 import type Database from 'better-sqlite3'
 import type { Connection } from '../sqlite/connection.ts'
 import { fromSqlite } from '../sqlite/errors.ts'
-import { compileList, type ListOptions } from './list-query.ts'
+import { compileList, notStub, type ListOptions } from './list-query.ts'
 import { rowDecoder, type RowDecoder } from './row-codec.ts'
 
 export interface RepositoryContext {
@@ -39,7 +39,11 @@ export class Repository<N extends TableName> {
   #find: Database.Statement<Stored[], Stored[]> | undefined
   #insert: Database.Statement | undefined
 
-  constructor(context: RepositoryContext, name: N, defaults: Readonly<Record<string, unknown>> = {}) {
+  constructor(
+    context: RepositoryContext,
+    name: N,
+    defaults: Readonly<Record<string, unknown>> = {},
+  ) {
     this.context = context
     this.table = mustTable(name)
     this.#columns = agentColumns(this.table)
@@ -72,10 +76,19 @@ export class Repository<N extends TableName> {
     for (const [column] of given) this.#mustBeWritable(column)
     const parameters = given.map(([column, value]) => encodeColumn(table, column, value))
     return this.context.connection.transaction(() => {
-      if (given.length > 0) this.#write(id, given.map(([column]) => column), parameters)
+      if (given.length > 0)
+        this.#write(
+          id,
+          given.map(([column]) => column),
+          parameters,
+        )
       const row = this.find(id)
       if (row === undefined) {
-        throw new AgentDBError('NOT_FOUND', `${table.name} has no row ${preview(id)}`, { table: table.name, column: 'id', value: id })
+        throw new AgentDBError('NOT_FOUND', `${table.name} has no row ${preview(id)}`, {
+          table: table.name,
+          column: 'id',
+          value: id,
+        })
       }
       return row
     })
@@ -86,7 +99,11 @@ export class Repository<N extends TableName> {
     const { table } = this
     return this.context.connection.transaction(() => {
       if (table.softDelete === undefined) {
-        return this.#guarded(() => this.context.connection.run(`DELETE FROM ${table.name} WHERE id = ?`, id)) > 0
+        return (
+          this.#guarded(() =>
+            this.context.connection.run(`DELETE FROM ${table.name} WHERE id = ?`, id),
+          ) > 0
+        )
       }
       if (this.find(id) === undefined) return false
       this.#mustBeWritable(table.softDelete)
@@ -117,9 +134,7 @@ export class Repository<N extends TableName> {
     const { table } = this
     for (const column of Object.keys(input)) this.#mustBeInsertable(column)
     const now = this.now()
-    const stored = this.#columns.map((column) =>
-      this.#insertValue(column, input, now),
-    )
+    const stored = this.#columns.map((column) => this.#insertValue(column, input, now))
     this.#insert ??= this.context.connection.prepareOwn(
       `INSERT INTO ${table.name} (${this.#columns.join(', ')}) VALUES (${this.#columns.map(() => '?').join(', ')})`,
     )
@@ -193,7 +208,8 @@ export class Repository<N extends TableName> {
 
   #findStatement(): Database.Statement<Stored[], Stored[]> {
     this.#find ??= this.#prepareFind()
-    if (!this.context.connection.isOpen) throw new AgentDBError('STORE_CLOSED', 'the store is closed; open it again')
+    if (!this.context.connection.isOpen)
+      throw new AgentDBError('STORE_CLOSED', 'the store is closed; open it again')
     return this.#find
   }
 
@@ -201,7 +217,7 @@ export class Repository<N extends TableName> {
     const { table } = this
     const live = table.softDelete === undefined ? '' : ` AND t.${table.softDelete} IS NULL`
     const statement = this.context.connection.prepareOwn(
-      `SELECT ${this.#columns.map((name) => `t.${name}`).join(', ')} FROM ${table.name} t WHERE t.id = ?${live} AND NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = t.id)`,
+      `SELECT ${this.#columns.map((name) => `t.${name}`).join(', ')} FROM ${table.name} t WHERE t.id = ?${live} AND ${notStub(table)}`,
     )
     return statement.raw() as Database.Statement<Stored[], Stored[]>
   }
@@ -209,17 +225,25 @@ export class Repository<N extends TableName> {
   #mustBeKnown(column: string): void {
     const { table } = this
     if (this.#columns.includes(column)) return
-    throw new AgentDBError('UNKNOWN_COLUMN', `${table.name} has no column ${preview(column)}; it has ${this.#columns.join(', ')}`, {
-      table: table.name,
-      column,
-    })
+    throw new AgentDBError(
+      'UNKNOWN_COLUMN',
+      `${table.name} has no column ${preview(column)}; it has ${this.#columns.join(', ')}`,
+      {
+        table: table.name,
+        column,
+      },
+    )
   }
 
   #mustBeInsertable(column: string): void {
     this.#mustBeKnown(column)
     const { table } = this
     if (table.writeClass === 'pull' || table.owner.kind === 'self') {
-      throw new AgentDBError('READ_ONLY_TABLE', `${table.name} rows are made at the centre; agents only read them`, { table: table.name })
+      throw new AgentDBError(
+        'READ_ONLY_TABLE',
+        `${table.name} rows are made at the centre; agents only read them`,
+        { table: table.name },
+      )
     }
     if (columnWrite(table, column) === 'never') this.#refuse(column, 'is kept by the store')
   }
@@ -228,7 +252,11 @@ export class Repository<N extends TableName> {
     this.#mustBeKnown(column)
     const { table } = this
     if (table.writeClass === 'pull') {
-      throw new AgentDBError('READ_ONLY_TABLE', `${table.name} rows are made at the centre; agents only read them`, { table: table.name })
+      throw new AgentDBError(
+        'READ_ONLY_TABLE',
+        `${table.name} rows are made at the centre; agents only read them`,
+        { table: table.name },
+      )
     }
     const write = columnWrite(table, column)
     if (write === 'never') this.#refuse(column, 'is kept by the store')
@@ -249,14 +277,19 @@ export class Repository<N extends TableName> {
     for (const { column, target } of references(this.table)) {
       const value = input[column]
       if (typeof value !== 'string') continue
-      if (this.context.connection.get(`SELECT 1 FROM ${target} WHERE id = ?`, value) !== undefined) continue
-      return new AgentDBError('CONSTRAINT', `${this.table.name}.${column}: there is no ${target} row ${preview(value)}`, {
-        table: this.table.name,
-        column,
-        value,
-        constraint: 'foreignkey',
-        cause: error,
-      })
+      if (this.context.connection.get(`SELECT 1 FROM ${target} WHERE id = ?`, value) !== undefined)
+        continue
+      return new AgentDBError(
+        'CONSTRAINT',
+        `${this.table.name}.${column}: there is no ${target} row ${preview(value)}`,
+        {
+          table: this.table.name,
+          column,
+          value,
+          constraint: 'foreignkey',
+          cause: error,
+        },
+      )
     }
     return ours
   }

@@ -8,7 +8,9 @@ import type { Embedder } from '../vector/embedder.ts'
 import { ExactIndex } from '../vector/exact-index.ts'
 
 /** What a payload field must be: a value, or one of several; a list field matches by any of its elements. */
-export type PayloadFilter = Readonly<Record<string, string | number | boolean | null | readonly (string | number | boolean)[]>>
+export type PayloadFilter = Readonly<
+  Record<string, string | number | boolean | null | readonly (string | number | boolean)[]>
+>
 
 export interface SearchOptions {
   readonly collection: Collection
@@ -60,7 +62,9 @@ export class VectorSearch {
     const { collection, filter, minScore, k = 10 } = validated(options)
     const probe = await this.#probe(options)
     this.#follow()
-    const cache = this.#caches.get(place(collection, probe.model, probe.vector.length)) ?? this.#only(collection, probe)
+    const cache =
+      this.#caches.get(place(collection, probe.model, probe.vector.length)) ??
+      this.#only(collection, probe)
     if (cache === undefined) return []
     const among = filter === undefined ? undefined : this.#allowed(collection, filter)
     const found = cache.index.search(probe.vector, k, among)
@@ -69,25 +73,39 @@ export class VectorSearch {
       .flatMap(({ id, score }) => this.#result(id, score))
   }
 
-  async #probe(options: SearchOptions): Promise<{ vector: Float32Array; model: string | undefined }> {
+  async #probe(
+    options: SearchOptions,
+  ): Promise<{ vector: Float32Array; model: string | undefined }> {
     if (options.vector !== undefined) return { vector: options.vector, model: undefined }
     const [vector] = await this.#embedder.embed([options.text ?? ''])
     if (!(vector instanceof Float32Array)) {
-      throw new AgentDBError('INVALID_VALUE', `the embedder ${this.#embedder.model} gave no Float32Array`)
+      throw new AgentDBError(
+        'INVALID_VALUE',
+        `the embedder ${this.#embedder.model} gave no Float32Array`,
+      )
     }
     return { vector, model: this.#embedder.model }
   }
 
   /** A query by vector names no model: it is taken where exactly one model has this dimension. */
-  #only(collection: Collection, probe: { vector: Float32Array; model: string | undefined }): Cache | undefined {
+  #only(
+    collection: Collection,
+    probe: { vector: Float32Array; model: string | undefined },
+  ): Cache | undefined {
     if (probe.model !== undefined) return undefined
     const dimension = probe.vector.length
     const fitting = [...this.#caches]
-      .filter(([key, { index }]) => key.startsWith(`${collection} `) && index.dimension === dimension && index.size > 0)
+      .filter(
+        ([key, { index }]) =>
+          key.startsWith(`${collection} `) && index.dimension === dimension && index.size > 0,
+      )
       .map(([, cache]) => cache)
     if (fitting.length > 1) {
       const models = fitting.map(({ model }) => model).join(', ')
-      throw new AgentDBError('INVALID_OPTION', `${collection} has vectors of ${dimension} dimensions from several models (${models}); search by text`)
+      throw new AgentDBError(
+        'INVALID_OPTION',
+        `${collection} has vectors of ${dimension} dimensions from several models (${models}); search by text`,
+      )
     }
     return fitting[0]
   }
@@ -126,7 +144,12 @@ export class VectorSearch {
   #allowed(collection: Collection, filter: PayloadFilter): string[] {
     const parameters: (string | number | null)[] = [collection]
     const conditions = Object.entries(filter).map(([field, wanted]) => {
-      const values = (Array.isArray(wanted) ? wanted : [wanted]) as readonly (string | number | boolean | null)[]
+      const values = (Array.isArray(wanted) ? wanted : [wanted]) as readonly (
+        | string
+        | number
+        | boolean
+        | null
+      )[]
       const path = `$."${field.replaceAll('"', '')}"`
       const tests = values.map((value) => {
         parameters.push(path, typeof value === 'boolean' ? Number(value) : value)
@@ -135,17 +158,23 @@ export class VectorSearch {
       return tests.length === 0 ? '0' : `(${tests.join(' OR ')})`
     })
     const sql = `SELECT e.id FROM embeddings e WHERE e.collection = ? ${conditions.map((condition) => `AND ${condition}`).join(' ')}`
-    return this.#connection.all<{ id: string }>(sql, ...(parameters as Parameters)).map(({ id }) => id)
+    return this.#connection
+      .all<{ id: string }>(sql, ...(parameters as Parameters))
+      .map(({ id }) => id)
   }
 
   #result(id: string, score: number): SearchResult[] {
-    const row = this.#connection.get<{ collection: Collection; model: string; content_preview: string | null; payload: string }>(
-      'SELECT collection, model, content_preview, payload FROM embeddings WHERE id = ?',
-      id,
-    )
+    const row = this.#connection.get<{
+      collection: Collection
+      model: string
+      content_preview: string | null
+      payload: string
+    }>('SELECT collection, model, content_preview, payload FROM embeddings WHERE id = ?', id)
     if (row === undefined) return []
     const { collection, model, content_preview: contentPreview } = row
-    return [{ id, score, collection, model, contentPreview, payload: JSON.parse(row.payload) as Json }]
+    return [
+      { id, score, collection, model, contentPreview, payload: JSON.parse(row.payload) as Json },
+    ]
   }
 }
 
@@ -166,14 +195,21 @@ function validated(options: SearchOptions): SearchOptions {
   const refuse = (message: string): never => {
     throw new AgentDBError('INVALID_OPTION', `search: ${message}`)
   }
-  if (!collections.includes(collection)) refuse(`there is no collection ${preview(collection)}; there are ${collections.join(', ')}`)
+  if (!collections.includes(collection))
+    refuse(`there is no collection ${preview(collection)}; there are ${collections.join(', ')}`)
   if ((text === undefined) === (vector === undefined)) refuse('give text or vector, one of them')
-  if (text !== undefined && typeof text !== 'string') refuse(`text must be a string, got ${preview(text)}`)
-  if (vector !== undefined && !(vector instanceof Float32Array && vector.length > 0 && vector.every(Number.isFinite))) {
+  if (text !== undefined && typeof text !== 'string')
+    refuse(`text must be a string, got ${preview(text)}`)
+  if (
+    vector !== undefined &&
+    !(vector instanceof Float32Array && vector.length > 0 && vector.every(Number.isFinite))
+  ) {
     refuse('vector must be a Float32Array of finite numbers')
   }
-  if (k !== undefined && !(Number.isInteger(k) && k >= 1 && k <= SEARCH_K_MAX)) refuse(`k must be 1 to ${SEARCH_K_MAX}, got ${preview(k)}`)
-  if (minScore !== undefined && !Number.isFinite(minScore)) refuse(`minScore must be a number, got ${preview(minScore)}`)
+  if (k !== undefined && !(Number.isInteger(k) && k >= 1 && k <= SEARCH_K_MAX))
+    refuse(`k must be 1 to ${SEARCH_K_MAX}, got ${preview(k)}`)
+  if (minScore !== undefined && !Number.isFinite(minScore))
+    refuse(`minScore must be a number, got ${preview(minScore)}`)
   if (filter !== undefined) canonicalJson(filter)
   return options
 }

@@ -199,7 +199,8 @@ export class Connection {
   }
 
   #mustBeOpen(): void {
-    if (!this.#database.open) throw new AgentDBError('STORE_CLOSED', 'the store is closed; open it again')
+    if (!this.#database.open)
+      throw new AgentDBError('STORE_CLOSED', 'the store is closed; open it again')
   }
 }
 

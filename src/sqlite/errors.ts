@@ -7,13 +7,25 @@ export function fromSqlite(error: unknown, table?: string): unknown {
   const { code, message } = error
   const details = { table, cause: error }
   if (code === 'SQLITE_FULL' || code === 'SQLITE_IOERR_WRITE') {
-    return new AgentDBError('STORE_FULL', `the disk is full or the file cannot grow; nothing was written (${message})`, details)
+    return new AgentDBError(
+      'STORE_FULL',
+      `the disk is full or the file cannot grow; nothing was written (${message})`,
+      details,
+    )
   }
   if (code.startsWith('SQLITE_BUSY') || code.startsWith('SQLITE_LOCKED')) {
-    return new AgentDBError('STORE_BUSY', `another process holds the store's write lock; try again (${message})`, details)
+    return new AgentDBError(
+      'STORE_BUSY',
+      `another process holds the store's write lock; try again (${message})`,
+      details,
+    )
   }
   if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')) {
-    return new AgentDBError('STORE_CORRUPT', `the file is not an intact AgentDB store (${message})`, details)
+    return new AgentDBError(
+      'STORE_CORRUPT',
+      `the file is not an intact AgentDB store (${message})`,
+      details,
+    )
   }
   if (code === 'SQLITE_CONSTRAINT_TRIGGER' && message.startsWith('agentdb: ')) {
     return new AgentDBError('READ_ONLY_TABLE', message.slice('agentdb: '.length), details)
@@ -22,7 +34,10 @@ export function fromSqlite(error: unknown, table?: string): unknown {
   return error
 }
 
-function constraintError(error: InstanceType<typeof Database.SqliteError>, table: string | undefined): AgentDBError {
+function constraintError(
+  error: InstanceType<typeof Database.SqliteError>,
+  table: string | undefined,
+): AgentDBError {
   const { code, message } = error
   const named = /constraint failed: (.+)$/.exec(message)?.[1]
   const columns = named?.split(', ').map((part) => part.split('.'))

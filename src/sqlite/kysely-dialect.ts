@@ -100,7 +100,10 @@ class StoreKyselyConnection implements DatabaseConnection {
 
   // eslint-disable-next-line require-yield -- never yields: it refuses
   async *streamQuery<R>(): AsyncIterableIterator<QueryResult<R>> {
-    throw new AgentDBError('TRANSACTION_MISUSE', 'streaming would hold the connection; page by key instead')
+    throw new AgentDBError(
+      'TRANSACTION_MISUSE',
+      'streaming would hold the connection; page by key instead',
+    )
   }
 }
 
@@ -142,12 +145,21 @@ function decodersOf(statement: Database.Statement, query: CompiledQuery): [strin
   })
 }
 
-const passesThrough: ReadonlySet<string> = new Set(['uuid', 'text', 'enum', 'integer', 'timestamp', 'inet'])
+const passesThrough: ReadonlySet<string> = new Set([
+  'uuid',
+  'text',
+  'enum',
+  'integer',
+  'timestamp',
+  'inet',
+])
 
 function writtenTable({ query }: CompiledQuery): string | undefined {
   if (query.kind === 'InsertQueryNode') return query.into?.table.identifier.name
   if (query.kind === 'UpdateQueryNode') {
-    return query.table !== undefined && TableNode.is(query.table) ? query.table.table.identifier.name : undefined
+    return query.table !== undefined && TableNode.is(query.table)
+      ? query.table.table.identifier.name
+      : undefined
   }
   if (query.kind !== 'DeleteQueryNode') return undefined
   const [from] = query.from.froms

@@ -32,18 +32,27 @@ export function migrateStore(connection: Connection): void {
       connection.exec('COMMIT')
     } catch (error) {
       connection.exec('ROLLBACK')
-      throw new AgentDBError('MIGRATION_FAILED', `migration ${migration.name} failed: ${String(error)}`, {
-        cause: error,
-      })
+      throw new AgentDBError(
+        'MIGRATION_FAILED',
+        `migration ${migration.name} failed: ${String(error)}`,
+        {
+          cause: error,
+        },
+      )
     }
   }
 }
 
 function appliedMigrations(connection: Connection): { version: number; checksum: string }[] {
-  const objects = connection.all<{ name: string }>(`SELECT name FROM sqlite_master WHERE type = 'table'`)
+  const objects = connection.all<{ name: string }>(
+    `SELECT name FROM sqlite_master WHERE type = 'table'`,
+  )
   if (objects.length === 0) return []
   if (!objects.some(({ name }) => name === 'schema_migrations')) {
-    throw new AgentDBError('STORE_CORRUPT', 'the file is a SQLite database, but not an AgentDB store')
+    throw new AgentDBError(
+      'STORE_CORRUPT',
+      'the file is a SQLite database, but not an AgentDB store',
+    )
   }
   return connection.all('SELECT version, checksum FROM schema_migrations WHERE success = 1')
 }

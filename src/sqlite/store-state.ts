@@ -12,7 +12,8 @@ export function readIdentity(connection: Connection): Identity {
   const row = connection.get<Identity>(
     'SELECT agent_id AS agentId, client_id AS clientId, user_id AS userId FROM sync_state',
   )
-  if (row === undefined) throw new AgentDBError('STORE_CORRUPT', 'the store has lost its identity (sync_state is empty)')
+  if (row === undefined)
+    throw new AgentDBError('STORE_CORRUPT', 'the store has lost its identity (sync_state is empty)')
   return row
 }
 
@@ -45,7 +46,10 @@ export function initializeState(connection: Connection, identity: NewIdentity): 
         `user-${identity.newUserId}`,
       )
     } else if (identity.userId !== undefined && identity.userId !== state.user_id) {
-      throw new AgentDBError('WRONG_USER', `the store belongs to user ${state.user_id}, not ${identity.userId}`)
+      throw new AgentDBError(
+        'WRONG_USER',
+        `the store belongs to user ${state.user_id}, not ${identity.userId}`,
+      )
     }
   })
 }

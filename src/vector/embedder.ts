@@ -1,5 +1,7 @@
 /** Turns texts into vectors, all of one dimension. */
-export type Embed = (texts: readonly string[]) => Promise<readonly Float32Array[]> | readonly Float32Array[]
+export type Embed = (
+  texts: readonly string[],
+) => Promise<readonly Float32Array[]> | readonly Float32Array[]
 
 export interface Embedder {
   /** Name of the model, stored with every vector: vectors of two models are never compared. */
@@ -37,7 +39,7 @@ function hashText(text: string): Float32Array {
   for (const [feature, weight] of counts) {
     const hash = fnv1a(feature)
     const slot = hash % HASHING_DIMENSION
-    vector[slot] = (vector[slot] ?? 0) + ((hash >>> 31) === 0 ? 1 : -1) * Math.sqrt(weight)
+    vector[slot] = (vector[slot] ?? 0) + (hash >>> 31 === 0 ? 1 : -1) * Math.sqrt(weight)
   }
   return normalized(vector)
 }

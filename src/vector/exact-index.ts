@@ -55,7 +55,8 @@ export class ExactIndex {
     const probe = unit(query)
     const best = new TopK(k)
     if (among === undefined) {
-      for (let row = 0; row < this.#ids.length; row++) best.offer(this.#score(probe, row), this.#ids[row] ?? '')
+      for (let row = 0; row < this.#ids.length; row++)
+        best.offer(this.#score(probe, row), this.#ids[row] ?? '')
     } else {
       for (const id of among) {
         const row = this.#rows.get(id)

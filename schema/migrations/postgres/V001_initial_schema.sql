@@ -126,6 +126,11 @@ CREATE TABLE sync.conflict (
 
 CREATE INDEX conflict_row ON sync.conflict (tbl, row_id);
 
+CREATE TABLE sync.setting (
+  name text PRIMARY KEY,
+  value text NOT NULL
+);
+
 CREATE FUNCTION sync.writer() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT nullif(current_setting('agentdb.client', true), '')::uuid $$;
 
 CREATE FUNCTION sync.clock() RETURNS bigint LANGUAGE sql STABLE AS $$ SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint $$;

@@ -49,8 +49,9 @@ CREATE TABLE sync_base (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE sync_stub (
-  id TEXT PRIMARY KEY,
-  tbl INTEGER NOT NULL
+  id TEXT NOT NULL,
+  tbl INTEGER NOT NULL,
+  PRIMARY KEY (id, tbl)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE sync_conflicts (
@@ -440,7 +441,7 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: users.id never changes');
 END;
 
-CREATE TRIGGER users_guard_stub_update BEFORE UPDATE ON users WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER users_guard_stub_update BEFORE UPDATE ON users WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 1) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this users row is outside your scope');
 END;
@@ -528,7 +529,7 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: sessions.id never changes');
 END;
 
-CREATE TRIGGER sessions_guard_stub_update BEFORE UPDATE ON sessions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER sessions_guard_stub_update BEFORE UPDATE ON sessions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 2) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this sessions row is outside your scope');
 END;
@@ -553,12 +554,12 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: conversations.id never changes');
 END;
 
-CREATE TRIGGER conversations_guard_stub_update BEFORE UPDATE ON conversations WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER conversations_guard_stub_update BEFORE UPDATE ON conversations WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 3) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this conversations row is outside your scope');
 END;
 
-CREATE TRIGGER conversations_guard_stub_delete BEFORE DELETE ON conversations WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER conversations_guard_stub_delete BEFORE DELETE ON conversations WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 3) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this conversations row is outside your scope');
 END;
@@ -638,12 +639,12 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: messages.id never changes');
 END;
 
-CREATE TRIGGER messages_guard_stub_update BEFORE UPDATE ON messages WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER messages_guard_stub_update BEFORE UPDATE ON messages WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 4) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this messages row is outside your scope');
 END;
 
-CREATE TRIGGER messages_guard_stub_delete BEFORE DELETE ON messages WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER messages_guard_stub_delete BEFORE DELETE ON messages WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 4) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this messages row is outside your scope');
 END;
@@ -739,12 +740,12 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: workflows.id never changes');
 END;
 
-CREATE TRIGGER workflows_guard_stub_update BEFORE UPDATE ON workflows WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER workflows_guard_stub_update BEFORE UPDATE ON workflows WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 5) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this workflows row is outside your scope');
 END;
 
-CREATE TRIGGER workflows_guard_stub_delete BEFORE DELETE ON workflows WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER workflows_guard_stub_delete BEFORE DELETE ON workflows WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 5) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this workflows row is outside your scope');
 END;
@@ -824,12 +825,12 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: workflow_executions.id never changes');
 END;
 
-CREATE TRIGGER workflow_executions_guard_stub_update BEFORE UPDATE ON workflow_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER workflow_executions_guard_stub_update BEFORE UPDATE ON workflow_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 6) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this workflow_executions row is outside your scope');
 END;
 
-CREATE TRIGGER workflow_executions_guard_stub_delete BEFORE DELETE ON workflow_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER workflow_executions_guard_stub_delete BEFORE DELETE ON workflow_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 6) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this workflow_executions row is outside your scope');
 END;
@@ -916,12 +917,12 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: step_executions.id never changes');
 END;
 
-CREATE TRIGGER step_executions_guard_stub_update BEFORE UPDATE ON step_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER step_executions_guard_stub_update BEFORE UPDATE ON step_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 7) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this step_executions row is outside your scope');
 END;
 
-CREATE TRIGGER step_executions_guard_stub_delete BEFORE DELETE ON step_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER step_executions_guard_stub_delete BEFORE DELETE ON step_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 7) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this step_executions row is outside your scope');
 END;
@@ -998,12 +999,12 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: incidents.id never changes');
 END;
 
-CREATE TRIGGER incidents_guard_stub_update BEFORE UPDATE ON incidents WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER incidents_guard_stub_update BEFORE UPDATE ON incidents WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 8) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this incidents row is outside your scope');
 END;
 
-CREATE TRIGGER incidents_guard_stub_delete BEFORE DELETE ON incidents WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER incidents_guard_stub_delete BEFORE DELETE ON incidents WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 8) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this incidents row is outside your scope');
 END;
@@ -1099,12 +1100,12 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: runbooks.id never changes');
 END;
 
-CREATE TRIGGER runbooks_guard_stub_update BEFORE UPDATE ON runbooks WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER runbooks_guard_stub_update BEFORE UPDATE ON runbooks WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 9) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this runbooks row is outside your scope');
 END;
 
-CREATE TRIGGER runbooks_guard_stub_delete BEFORE DELETE ON runbooks WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER runbooks_guard_stub_delete BEFORE DELETE ON runbooks WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 9) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this runbooks row is outside your scope');
 END;
@@ -1186,12 +1187,12 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: runbook_executions.id never changes');
 END;
 
-CREATE TRIGGER runbook_executions_guard_stub_update BEFORE UPDATE ON runbook_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER runbook_executions_guard_stub_update BEFORE UPDATE ON runbook_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 10) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this runbook_executions row is outside your scope');
 END;
 
-CREATE TRIGGER runbook_executions_guard_stub_delete BEFORE DELETE ON runbook_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER runbook_executions_guard_stub_delete BEFORE DELETE ON runbook_executions WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 10) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this runbook_executions row is outside your scope');
 END;
@@ -1264,7 +1265,7 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: audit_logs.id never changes');
 END;
 
-CREATE TRIGGER audit_logs_guard_stub_update BEFORE UPDATE ON audit_logs WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER audit_logs_guard_stub_update BEFORE UPDATE ON audit_logs WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 11) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this audit_logs row is outside your scope');
 END;
@@ -1294,12 +1295,12 @@ BEGIN
     SELECT RAISE(ABORT, 'agentdb: embeddings.id never changes');
 END;
 
-CREATE TRIGGER embeddings_guard_stub_update BEFORE UPDATE ON embeddings WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER embeddings_guard_stub_update BEFORE UPDATE ON embeddings WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 12) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this embeddings row is outside your scope');
 END;
 
-CREATE TRIGGER embeddings_guard_stub_delete BEFORE DELETE ON embeddings WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER embeddings_guard_stub_delete BEFORE DELETE ON embeddings WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 12) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: this embeddings row is outside your scope');
 END;
@@ -1394,7 +1395,7 @@ CREATE VIEW open_incidents_summary AS
 SELECT severity, count(*) AS count, avg(unixepoch('subsec') - unixepoch(detected_at, 'subsec')) AS avg_age_seconds,
   max(detected_at) AS most_recent, min(detected_at) AS oldest
 FROM incidents
-WHERE status NOT IN ('resolved', 'closed') AND NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = incidents.id)
+WHERE status NOT IN ('resolved', 'closed') AND NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = incidents.id AND b.tbl = 8)
 GROUP BY severity;
 
 CREATE VIEW workflow_execution_stats AS
@@ -1403,5 +1404,5 @@ SELECT w.id AS workflow_id, w.name AS workflow_name, count(we.id) AS total_execu
   count(CASE WHEN we.status = 'failed' THEN 1 END) AS failed_executions,
   avg(we.total_duration_ms) AS avg_duration_ms, max(we.completed_at) AS last_execution
 FROM workflows w LEFT JOIN workflow_executions we ON w.id = we.workflow_id
-WHERE w.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = w.id)
+WHERE w.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = w.id AND b.tbl = 5)
 GROUP BY w.id, w.name;

@@ -1,0 +1,189 @@
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { AgentDBError, preview, type ErrorCode } from '../../schema/errors.ts'
+import { isId } from '../../schema/values/id.ts'
+import { SCHEMA_VERSION } from '../../schema/version.ts'
+import { decodeMessage, encodeMessage, JSON_TYPE, MSGPACK } from '../../sync/protocol/codec.ts'
+import { MESSAGE_BYTES_MAX, pushRequestSchema } from '../../sync/protocol/messages.ts'
+import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from '../../sync/protocol/version.ts'
+import { verifyToken, type Claims } from '../auth/tokens.ts'
+import type { Database } from '../postgres/database.ts'
+import { checksum } from '../sync/checksum.ts'
+import type { Feed } from '../sync/feed.ts'
+import type { PushService } from '../sync/push/push.ts'
+
+export interface AppContext {
+  readonly database: Database
+  readonly feed: Feed
+  readonly push: PushService
+  readonly secret: Uint8Array
+}
+
+/** Status of each error that leaves by HTTP; all others are 500 and say nothing of what is inside. */
+const statuses: Partial<Record<ErrorCode, number>> = {
+  UNAUTHORIZED: 401,
+  FORBIDDEN: 403,
+  PROTOCOL: 400,
+  INVALID_OPTION: 400,
+  SCHEMA_UNKNOWN: 409,
+  FORKED: 409,
+  TOO_LARGE: 413,
+  OVERLOADED: 503,
+  DATABASE_UNREACHABLE: 503,
+}
+
+/** Requests that one server holds open at the same time. */
+const REQUESTS_MAX = 2000
+
+/** The HTTP face of the centre: translates the wire to the services and back; no SQL here. */
+export function createApp(context: AppContext): FastifyInstance {
+  const app = Fastify({
+    bodyLimit: MESSAGE_BYTES_MAX,
+    requestTimeout: 120_000,
+    // Long polls are answered before this; connections that idle longer are half-open.
+    keepAliveTimeout: 75_000,
+    forceCloseConnections: true,
+    logger: false,
+  })
+  let open = 0
+  app.addHook('onRequest', async () => {
+    open += 1
+    if (open > REQUESTS_MAX)
+      throw new AgentDBError('OVERLOADED', 'too many requests at once; try again soon')
+  })
+  app.addHook('onResponse', async () => {
+    open -= 1
+  })
+  app.addContentTypeParser([MSGPACK, JSON_TYPE], { parseAs: 'buffer' }, (_request, body, done) =>
+    done(null, body),
+  )
+  app.setErrorHandler((error, _request, reply) => sendError(reply, error))
+  app.setNotFoundHandler((_request, reply) =>
+    sendError(
+      reply,
+      new AgentDBError('NOT_FOUND', 'there is nothing here; agents speak to /sync/v1/'),
+    ),
+  )
+  healthRoutes(app, context)
+  syncRoutes(app, context)
+  return app
+}
+
+function healthRoutes(app: FastifyInstance, { database }: AppContext): void {
+  app.get('/health/live', async () => ({ status: 'ok' }))
+  app.get('/health/ready', async (_request, reply) => {
+    try {
+      await database.query('SELECT 1')
+      return { status: 'ok', database: database.kind }
+    } catch {
+      return reply.code(503).send({ status: 'unavailable', database: database.kind })
+    }
+  })
+}
+
+function syncRoutes(app: FastifyInstance, { database, feed, push, secret }: AppContext): void {
+  app.post('/sync/v1/push', async (request, reply) => {
+    const claims = await authenticate(request, secret)
+    const message = decodeMessage(pushRequestSchema, request.body as Buffer, contentType(request))
+    mustKnowSchema(message.schema)
+    return send(request, reply, await push.push(claims, message))
+  })
+  app.get('/sync/v1/pull', async (request, reply) => {
+    const claims = await authenticate(request, secret)
+    const query = request.query as Record<string, string | undefined>
+    mustKnowSchema(Number(query['schema']))
+    const abort = new AbortController()
+    reply.raw.on('close', () => abort.abort())
+    const response = await feed.pull({
+      claims,
+      clientId: clientIdOf(query),
+      cursor: query['cursor'],
+      ackedSeq: wholeNumber('acked', query['acked']),
+      waitMs: wholeNumber('wait', query['wait']),
+      signal: abort.signal,
+    })
+    return send(request, reply, response)
+  })
+  app.get('/sync/v1/checksum', async (request, reply) => {
+    const claims = await authenticate(request, secret)
+    return send(request, reply, await checksum(database, claims))
+  })
+}
+
+async function authenticate(request: FastifyRequest, secret: Uint8Array): Promise<Claims> {
+  const protocol = Number(request.headers['x-agentdb-protocol'] ?? PROTOCOL_VERSION)
+  if (!(protocol >= PROTOCOL_VERSION_MIN && protocol <= PROTOCOL_VERSION)) {
+    throw new AgentDBError(
+      'PROTOCOL',
+      `this centre speaks protocol ${PROTOCOL_VERSION_MIN} to ${PROTOCOL_VERSION}, not ${preview(protocol)}`,
+    )
+  }
+  const token = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? '')?.[1]
+  if (token === undefined)
+    throw new AgentDBError('UNAUTHORIZED', 'a token is needed: Authorization: Bearer ...')
+  return verifyToken(token, secret)
+}
+
+function mustKnowSchema(version: number): void {
+  if (version === SCHEMA_VERSION) return
+  throw new AgentDBError(
+    'SCHEMA_UNKNOWN',
+    `this centre has schema version ${SCHEMA_VERSION}, the agent ${preview(version)}: ${version > SCHEMA_VERSION ? 'upgrade the centre first' : 'upgrade the agent'}`,
+  )
+}
+
+function clientIdOf(query: Record<string, string | undefined>): string {
+  const id = query['client']
+  if (!isId(id)) throw new AgentDBError('PROTOCOL', `client: must be a UUID, got ${preview(id)}`)
+  return id
+}
+
+function wholeNumber(name: string, text: string | undefined): number {
+  const value = Number(text ?? 0)
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new AgentDBError('PROTOCOL', `${name}: must be a whole number, got ${preview(text)}`)
+  return value
+}
+
+const contentType = (request: FastifyRequest): string => request.headers['content-type'] ?? MSGPACK
+
+/** msgpack unless JSON is asked for. */
+function send(request: FastifyRequest, reply: FastifyReply, message: unknown): FastifyReply {
+  const type = (request.headers.accept ?? '').includes(JSON_TYPE) ? JSON_TYPE : MSGPACK
+  return reply.type(type).send(Buffer.from(encodeMessage(message, type)))
+}
+
+function sendError(reply: FastifyReply, error: unknown): FastifyReply {
+  const { status, code, message } = describe(error)
+  if (status === 503) void reply.header('retry-after', '2')
+  return reply.code(status).type(JSON_TYPE).send(JSON.stringify({ code, message }))
+}
+
+function describe(error: unknown): { status: number; code: string; message: string } {
+  if (error instanceof AgentDBError) {
+    const status = error.code === 'NOT_FOUND' ? 404 : statuses[error.code]
+    if (status !== undefined) return { status, code: error.code, message: error.message }
+  }
+  const fastify = error as { code?: unknown; statusCode?: unknown; message?: unknown }
+  if (fastify.code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
+    return {
+      status: 413,
+      code: 'TOO_LARGE',
+      message: `a message has at most ${MESSAGE_BYTES_MAX} bytes`,
+    }
+  }
+  if (typeof fastify.statusCode === 'number' && fastify.statusCode < 500) {
+    return { status: fastify.statusCode, code: 'PROTOCOL', message: String(fastify.message) }
+  }
+  if (isConnectionLoss(fastify.code)) {
+    return {
+      status: 503,
+      code: 'DATABASE_UNREACHABLE',
+      message: 'the database of the centre is away; try again soon',
+    }
+  }
+  return { status: 500, code: 'SERVER_ERROR', message: 'the centre failed; its log says why' }
+}
+
+/** Class 08 and 57P0x, and what the socket says. */
+const isConnectionLoss = (code: unknown): boolean =>
+  typeof code === 'string' && /^(?:08|57P0|53300|ECONN|EPIPE|ETIMEDOUT)/.test(code)

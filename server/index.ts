@@ -1,0 +1,8 @@
+/**
+ * `@llm-copilot/agentdb/server`: the central side.
+ *
+ * @module
+ */
+export type { Claims, TokenOptions } from './auth/tokens.ts'
+export { serve } from './serve.ts'
+export type { ServeOptions, SyncServer } from './serve.ts'

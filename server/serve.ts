@@ -1,0 +1,142 @@
+import type { AddressInfo } from 'node:net'
+import type { Kysely } from 'kysely'
+import { AgentDBError, preview } from '../schema/errors.ts'
+import type { CentralDatabase } from '../schema/types.ts'
+import { systemClock } from '../schema/values/timestamp.ts'
+import { loadSecret } from './auth/secret.ts'
+import { signToken, type TokenOptions } from './auth/tokens.ts'
+import { createApp } from './http/app.ts'
+import { Database } from './postgres/database.ts'
+import { migrateCentre } from './postgres/migrator.ts'
+import { Feed } from './sync/feed.ts'
+import { LogTail } from './sync/log-tail.ts'
+import { PushService } from './sync/push/push.ts'
+
+export interface ServeOptions {
+  /** Default: 7400. 0 takes a free one; see `server.url`. */
+  readonly port?: number | undefined
+  /** Default: `127.0.0.1`. Beyond this machine, put TLS in front. */
+  readonly host?: string | undefined
+  /** `postgres://...`. Default: PGlite, PostgreSQL in this process. */
+  readonly databaseUrl?: string | undefined
+  /** Folder of PGlite. Default: memory, gone on close. */
+  readonly dataFolder?: string | undefined
+  /** Signs tokens and cursors; at least 32 characters. Default: one made once and kept in the database. */
+  readonly secret?: string | undefined
+  /** Most database connections. Default: 10. */
+  readonly connectionsMax?: number | undefined
+  /** How often to look for writes that came past this server while someone waits. Default: 50 ms, PGlite 100 ms. */
+  readonly pollMs?: number | undefined
+}
+
+/** A running sync server. */
+export interface SyncServer {
+  /** Where agents connect, such as `http://127.0.0.1:7400`. */
+  readonly url: string
+  /** The centre's database. Writes through it reach every agent that may see them. */
+  readonly db: Kysely<CentralDatabase>
+  readonly database: 'postgres' | 'pglite'
+  /** A signed token for an agent of a user. */
+  issueToken(options: TokenOptions): Promise<string>
+  close(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * Starts a sync server: migrates the database and listens.
+ *
+ * @example
+ * const server = await serve({ port: 0 })
+ * const token = await server.issueToken({ userId, agentId: 'laptop' })
+ * await server.close()
+ *
+ * @throws AgentDBError `DATABASE_UNREACHABLE`, `DATABASE_TOO_OLD`, `DATABASE_IN_USE`, `LISTEN_FAILED`, `INVALID_OPTION`
+ */
+export async function serve(options: ServeOptions = {}): Promise<SyncServer> {
+  validate(options)
+  const database = await Database.open({
+    url: options.databaseUrl,
+    folder: options.dataFolder,
+    connectionsMax: options.connectionsMax ?? 10,
+  })
+  try {
+    return await start(database, options)
+  } catch (error) {
+    await database.close()
+    throw error
+  }
+}
+
+async function start(database: Database, options: ServeOptions): Promise<SyncServer> {
+  await migrateCentre(database)
+  await database.query('SELECT sync.ensure_log_partitions()')
+  await database.query(
+    `SELECT create_audit_logs_partition(now()::date), create_audit_logs_partition((now() + interval '1 month')::date)`,
+  )
+  const secret = await loadSecret(database, options.secret)
+  const tail = new LogTail(database, options.pollMs ?? (database.kind === 'pglite' ? 100 : 50))
+  await tail.refresh()
+  const app = createApp({
+    database,
+    secret,
+    feed: new Feed(database, tail, secret),
+    push: new PushService(database, tail, systemClock),
+  })
+  const { host = '127.0.0.1', port = 7400 } = options
+  try {
+    await app.listen({ host, port })
+  } catch (error) {
+    throw new AgentDBError(
+      'LISTEN_FAILED',
+      `cannot listen on ${host}:${port}: ${error instanceof Error ? error.message : String(error)}`,
+      { cause: error },
+    )
+  }
+  const address = app.server.address() as AddressInfo
+  let closing: Promise<void> | undefined
+  const close = (): Promise<void> =>
+    (closing ??= (async () => {
+      await tail.close()
+      await app.close()
+      await database.close()
+    })())
+  return {
+    url: `http://${host.includes(':') ? `[${host}]` : host}:${address.port}`,
+    db: database.kysely,
+    database: database.kind,
+    issueToken: (token) => signToken(token, secret),
+    close,
+    [Symbol.asyncDispose]: close,
+  }
+}
+
+const optionNames: ReadonlySet<string> = new Set([
+  'port',
+  'host',
+  'databaseUrl',
+  'dataFolder',
+  'secret',
+  'connectionsMax',
+  'pollMs',
+])
+
+function validate(options: ServeOptions): void {
+  const refuse = (message: string): never => {
+    throw new AgentDBError('INVALID_OPTION', `serve: ${message}`)
+  }
+  for (const name of Object.keys(options)) {
+    if (!optionNames.has(name))
+      refuse(`there is no option ${preview(name)}; there are ${[...optionNames].join(', ')}`)
+  }
+  const { port, databaseUrl, connectionsMax, pollMs } = options
+  if (port !== undefined && !(Number.isInteger(port) && port >= 0 && port <= 65_535))
+    refuse(`port must be 0 to 65535, got ${preview(port)}`)
+  if (databaseUrl !== undefined && !/^postgres(?:ql)?:\/\//.test(databaseUrl))
+    refuse('databaseUrl must start with postgres://')
+  if (databaseUrl !== undefined && options.dataFolder !== undefined)
+    refuse('give databaseUrl or dataFolder, not both')
+  if (connectionsMax !== undefined && !(Number.isInteger(connectionsMax) && connectionsMax >= 2))
+    refuse(`connectionsMax must be at least 2, got ${preview(connectionsMax)}`)
+  if (pollMs !== undefined && !(Number.isFinite(pollMs) && pollMs >= 1))
+    refuse(`pollMs must be at least 1, got ${preview(pollMs)}`)
+}

@@ -1,0 +1,34 @@
+import { createHmac, timingSafeEqual } from 'node:crypto'
+import { AgentDBError } from '../../schema/errors.ts'
+
+/**
+ * Where a client stands, signed, opaque to it.
+ *
+ *   base64url({"nonce":"…","position":17,"scope":"developer","schema":1}).base64url(hmac)
+ *
+ * `scope` is what its user's role was: another role means another scope, which is read afresh.
+ */
+export interface Cursor {
+  readonly nonce: string
+  readonly position: number
+  readonly scope: string
+  readonly schema: number
+}
+
+const signature = (text: string, secret: Uint8Array): Buffer =>
+  createHmac('sha256', secret).update(`cursor:${text}`).digest().subarray(0, 16)
+
+export function signCursor(cursor: Cursor, secret: Uint8Array): string {
+  const text = Buffer.from(JSON.stringify(cursor)).toString('base64url')
+  return `${text}.${signature(text, secret).toString('base64url')}`
+}
+
+export function verifyCursor(token: string, secret: Uint8Array): Cursor {
+  const [text = '', mac = ''] = token.split('.')
+  const given = Buffer.from(mac, 'base64url')
+  const expected = signature(text, secret)
+  if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
+    throw new AgentDBError('PROTOCOL', 'the cursor was not issued by this centre')
+  }
+  return JSON.parse(Buffer.from(text, 'base64url').toString()) as Cursor
+}

@@ -1,0 +1,135 @@
+import type { Database } from '../postgres/database.ts'
+import { readLog, type LogEntry } from './log-entry.ts'
+import { advance, latestBatch, type Batch } from './positions.ts'
+
+interface TailedBatch {
+  readonly batch: Batch
+  readonly entries: readonly LogEntry[]
+  readonly bytes: number
+}
+
+/** Memory the tail keeps of recent batches; whoever is further behind reads the log itself. */
+const TAIL_BYTES_MAX = 64 * 1024 * 1024
+const TAIL_BATCHES_MAX = 4096
+
+/**
+ * A server's one reader of the log. Every waiting client is served from its memory, so that the database does the work
+ * of a batch once, not once a client.
+ */
+export class LogTail {
+  readonly #database: Database
+  readonly #pollMs: number
+  readonly #waiting = new Set<() => void>()
+  #recent: TailedBatch[] = []
+  #bytes = 0
+  #head: Batch | undefined
+  #running: Promise<void> | undefined
+  #next: Promise<void> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #closed = false
+
+  constructor(database: Database, pollMs: number) {
+    this.#database = database
+    this.#pollMs = pollMs
+  }
+
+  /** Newest batch that was read; undefined before the first {@link refresh}. */
+  get head(): Batch | undefined {
+    return this.#head
+  }
+
+  /**
+   * Makes a batch of what is committed, if anything is, and reads up to it. A pass that already runs may be too early
+   * for what the caller has just committed, so the caller gets the one after it; all who wait share that one.
+   */
+  refresh(): Promise<void> {
+    if (this.#running === undefined) {
+      this.#running = this.#pass().finally(() => {
+        this.#running = undefined
+      })
+      return this.#running
+    }
+    this.#next ??= this.#running
+      .catch(() => undefined)
+      .then(() => {
+        this.#next = undefined
+        return this.refresh()
+      })
+    return this.#next
+  }
+
+  /** Batches after a position that memory still has, oldest first; undefined where it does not reach back that far. */
+  since(position: number): readonly TailedBatch[] | undefined {
+    if (this.#head?.position === position) return []
+    const first = this.#recent.findIndex(({ batch }) => batch.position === position + 1)
+    return first === -1 ? undefined : this.#recent.slice(first)
+  }
+
+  /** Resolves at the next batch, or after `ms`, or when the signal aborts. */
+  async waitForBatch(ms: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted || this.#closed) return
+    this.#poll()
+    await new Promise<void>((done) => {
+      const finish = (): void => {
+        clearTimeout(timer)
+        signal.removeEventListener('abort', finish)
+        this.#waiting.delete(finish)
+        done()
+      }
+      const timer = setTimeout(finish, ms)
+      signal.addEventListener('abort', finish)
+      this.#waiting.add(finish)
+    })
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    clearTimeout(this.#timer)
+    for (const wake of this.#waiting) wake()
+    await this.#running?.catch(() => undefined)
+  }
+
+  /** While someone waits, writes of others at the centre are looked for; without anyone waiting, nothing runs. */
+  #poll(): void {
+    if (this.#timer !== undefined || this.#closed) return
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined
+      if (this.#waiting.size === 0) return
+      // A database that is away shows at the next request; polling goes on.
+      void this.refresh()
+        .catch(() => undefined)
+        .finally(() => this.#poll())
+    }, this.#pollMs)
+  }
+
+  async #pass(): Promise<void> {
+    await advance(this.#database, false)
+    const before = this.#head
+    if (before === undefined) {
+      this.#head = (await latestBatch(this.#database)) ?? (await advance(this.#database, true))
+      return
+    }
+    const { rows } = await this.#database.query<Batch>(
+      'SELECT position, nonce, snapshot::text AS snapshot FROM sync.batch WHERE position > $1 ORDER BY position',
+      [before.position],
+    )
+    for (const batch of rows) await this.#read(batch)
+    if (rows.length > 0) for (const wake of this.#waiting) wake()
+  }
+
+  async #read(batch: Batch): Promise<void> {
+    const from = this.#head
+    if (from === undefined) return
+    const entries = await readLog(this.#database, { from: from.snapshot, to: batch.snapshot })
+    const bytes = entries.reduce((sum, { image }) => sum + 200 + (image?.length ?? 0), 0)
+    this.#recent.push({ batch, entries, bytes })
+    this.#bytes += bytes
+    this.#head = batch
+    while (
+      this.#recent.length > TAIL_BATCHES_MAX ||
+      (this.#bytes > TAIL_BYTES_MAX && this.#recent.length > 1)
+    ) {
+      this.#bytes -= this.#recent.shift()?.bytes ?? 0
+    }
+  }
+}

@@ -1,0 +1,132 @@
+import type { Stored } from '../../schema/codec.ts'
+import { agentColumns, mustColumn, type TableDefinition } from '../../schema/define.ts'
+import { clientKey, userKey } from '../../schema/role-access.ts'
+import { tableOfNumber } from '../../schema/tables.ts'
+import type {
+  PullResponse,
+  Shape,
+  WireConflict,
+  WireOutcome,
+} from '../../sync/protocol/messages.ts'
+import { LogKind } from '../../sync/protocol/version.ts'
+import { parseImage, storedFromImage } from '../postgres/values.ts'
+import type { LogEntry } from './log-entry.ts'
+
+type Image = Readonly<Record<string, unknown>>
+
+/** Collects what one client gets of a span: the latest entry per row, seen with its scope's eyes. */
+export class PullBuilder {
+  readonly #userId: string
+  readonly #clientId: string
+  readonly #keys: ReadonlySet<string>
+  readonly #rows = new Map<string, { table: TableDefinition; id: string; entry: LogEntry }>()
+  readonly #outcomes: WireOutcome[] = []
+  readonly #conflicts: WireConflict[] = []
+  #watermark: PullResponse['watermark'] = null
+
+  constructor(scope: { userId: string; clientId: string; keys: readonly string[] }) {
+    this.#userId = scope.userId
+    this.#clientId = scope.clientId
+    this.#keys = new Set(scope.keys)
+  }
+
+  /** Whether there is anything to tell. */
+  get isEmpty(): boolean {
+    return (
+      this.#rows.size === 0 &&
+      this.#outcomes.length === 0 &&
+      this.#conflicts.length === 0 &&
+      this.#watermark === null
+    )
+  }
+
+  /** Takes an entry of the log, in order; those outside the scope are passed over. */
+  add(entry: LogEntry): void {
+    const { keysBefore, keysAfter } = entry
+    if (!keysBefore.some(this.#holds) && !keysAfter.some(this.#holds)) return
+    const table = tableOfNumber(entry.tbl)
+    if (table !== undefined) {
+      this.#rows.set(`${entry.tbl}:${entry.id}`, { table, id: entry.id, entry })
+    } else if (entry.image !== null) {
+      this.#addSide(entry.tbl, JSON.parse(entry.image) as unknown)
+    }
+  }
+
+  addWatermark(watermark: NonNullable<PullResponse['watermark']>): void {
+    this.#watermark = watermark
+  }
+
+  addOutcome(outcome: WireOutcome): void {
+    this.#outcomes.push(outcome)
+  }
+
+  addConflict(conflict: WireConflict): void {
+    this.#conflicts.push(conflict)
+  }
+
+  readonly #holds = (key: string): boolean => this.#keys.has(key)
+
+  #addSide(kind: number, image: unknown): void {
+    if (kind === LogKind.watermark)
+      this.#watermark = image as NonNullable<PullResponse['watermark']>
+    if (kind === LogKind.outcome) this.#outcomes.push(image as WireOutcome)
+    if (kind === LogKind.conflict) this.#conflicts.push(image as WireConflict)
+  }
+
+  build(): Pick<PullResponse, 'shapes' | 'rows' | 'gone' | 'watermark' | 'outcomes' | 'conflicts'> {
+    const shapes = new ShapeList()
+    const rows: [number, Stored[]][] = []
+    const gone: [number, string][] = []
+    for (const { table, id, entry } of this.#rows.values()) {
+      if (entry.image === null || !entry.keysAfter.some(this.#holds)) {
+        gone.push([table.number, id])
+        continue
+      }
+      const { image, exact } = parseImage(entry.image)
+      const seen = table.owner.kind === 'self' ? this.#userImage(table, id, image) : image
+      rows.push([shapes.of(table), storedFromImage(table, seen, exact)])
+    }
+    return {
+      shapes: shapes.list,
+      rows,
+      gone,
+      watermark: this.#watermark,
+      outcomes: this.#outcomes,
+      conflicts: this.#conflicts,
+    }
+  }
+
+  #userImage(table: TableDefinition, id: string, image: Image): Image {
+    return this.#keys.has(userKey(id)) && id === this.#userId
+      ? image
+      : publicProfile(table, id, image)
+  }
+
+  /** The key under which what concerns this client alone is logged. */
+  get clientKey(): string {
+    return clientKey(this.#clientId)
+  }
+}
+
+/** What others see of a user; required columns that are not theirs to see hold placeholders. */
+export function publicProfile(table: TableDefinition, id: string, image: Image): Image {
+  const seen: Record<string, unknown> = { email: `${id}@hidden.invalid` }
+  for (const name of agentColumns(table)) {
+    if (mustColumn(table, name).profile) seen[name] = image[name]
+  }
+  return seen
+}
+
+class ShapeList {
+  readonly list: Shape[] = []
+  readonly #indexes = new Map<number, number>()
+
+  of(table: TableDefinition): number {
+    const known = this.#indexes.get(table.number)
+    if (known !== undefined) return known
+    const index = this.list.length
+    this.#indexes.set(table.number, index)
+    this.list.push({ table: table.number, columns: agentColumns(table) })
+    return index
+  }
+}

@@ -1,0 +1,159 @@
+import { clientKey, userKey } from '../../../schema/role-access.ts'
+import { newId } from '../../../schema/values/id.ts'
+import type { WireConflict } from '../../../sync/protocol/messages.ts'
+import { LogKind } from '../../../sync/protocol/version.ts'
+import type { Session } from '../../postgres/database.ts'
+import { jsonRow, type Decision, type LostValue, type Write } from './decide.ts'
+import type { ClientTransaction } from './transaction.ts'
+
+/**
+ * Writes what became of a group beside its rows, in the same transaction: watermark, outcomes, conflicts, clocks. All
+ * of it goes through the log, so that a client learns it in the batch that holds the rows, neither before nor after.
+ */
+export async function recordGroup(
+  session: Session,
+  clientId: string,
+  transactions: readonly ClientTransaction[],
+  decisions: readonly Decision[],
+): Promise<void> {
+  const last = transactions.at(-1)
+  if (last === undefined) return
+  await stampClocks(
+    session,
+    clientId,
+    decisions.flatMap(({ writes }) => writes),
+  )
+  await recordOutcomes(session, clientId, decisions)
+  await recordConflicts(
+    session,
+    decisions.flatMap(({ conflicts }) => conflicts),
+  )
+  await session.query(
+    'INSERT INTO sync.applied (tx_id, client_id, seq) SELECT u.id, $1, u.seq FROM unnest($2::text[], $3::bigint[]) u(id, seq)',
+    [clientId, transactions.map(({ id }) => id), transactions.map(({ seq }) => seq)],
+  )
+  await session.query(
+    'UPDATE sync.client SET seq = $2, tx_id = $3, seen_at = now() WHERE client_id = $1',
+    [clientId, last.seq, last.id],
+  )
+  await log(session, LogKind.watermark, [
+    { id: clientId, image: { seq: last.seq, id: last.id }, keys: [clientKey(clientId)] },
+  ])
+}
+
+/** The triggers stamped the time of the statement; what counts is the clock of the mutation. */
+async function stampClocks(
+  session: Session,
+  clientId: string,
+  writes: readonly Write[],
+): Promise<void> {
+  const clocks = new Map<string, { tbl: number; id: string; columns: Map<string, number> }>()
+  for (const { table, op, id, values, clock } of writes) {
+    if (op !== 'update') continue
+    const key = `${table.number}:${id}`
+    const entry = clocks.get(key) ?? { tbl: table.number, id, columns: new Map<string, number>() }
+    for (const column of Object.keys(values)) entry.columns.set(column, clock)
+    clocks.set(key, entry)
+  }
+  const list = [...clocks.values()]
+  if (list.length === 0) return
+  await session.query(
+    `UPDATE sync.row_meta m SET cols = m.cols || s.stamps
+    FROM (SELECT u.tbl, u.id, (SELECT coalesce(jsonb_object_agg(c.key, jsonb_build_array(pg_current_xact_id()::text, c.value, $4::text)), '{}') FROM jsonb_each(u.clocks) c) AS stamps
+      FROM unnest($1::smallint[], $2::uuid[], $3::jsonb[]) u(tbl, id, clocks)) s
+    WHERE m.tbl = s.tbl AND m.id = s.id AND NOT m.deleted`,
+    [
+      list.map(({ tbl }) => tbl),
+      list.map(({ id }) => id),
+      list.map(({ columns }) => JSON.stringify(Object.fromEntries(columns))),
+      clientId,
+    ],
+  )
+}
+
+async function recordOutcomes(
+  session: Session,
+  clientId: string,
+  decisions: readonly Decision[],
+): Promise<void> {
+  const outcomes = decisions.flatMap((decision) => decision.outcomes)
+  if (outcomes.length === 0) return
+  await session.query(
+    `INSERT INTO sync.outcome (client_id, seq, n, kind, detail)
+    SELECT $1, u.seq, u.n, u.kind, u.detail FROM unnest($2::bigint[], $3::integer[], $4::text[], $5::jsonb[]) u(seq, n, kind, detail)`,
+    [
+      clientId,
+      outcomes.map(({ seq }) => seq),
+      outcomes.map(({ n }) => n),
+      outcomes.map(({ kind }) => kind),
+      outcomes.map((outcome) => JSON.stringify(outcome)),
+    ],
+  )
+  const rejected = decisions.flatMap(({ rejectedRows, outcomes: [first] }) =>
+    rejectedRows.map((row) => ({ ...row, seq: first?.seq ?? 0 })),
+  )
+  await session.query(
+    `INSERT INTO sync.rejected (client_id, tbl, id, seq, n) SELECT $1, u.tbl, u.id, u.seq, u.n
+    FROM unnest($2::smallint[], $3::uuid[], $4::bigint[], $5::integer[]) u(tbl, id, seq, n) ON CONFLICT DO NOTHING`,
+    [
+      clientId,
+      rejected.map(({ table }) => table.number),
+      rejected.map(({ id }) => id),
+      rejected.map(({ seq }) => seq),
+      rejected.map(({ n }) => n),
+    ],
+  )
+  await log(
+    session,
+    LogKind.outcome,
+    outcomes.map((outcome) => ({ id: clientId, image: outcome, keys: [clientKey(clientId)] })),
+  )
+}
+
+/** Both sides of a lost value learn of it: every client of the users whose clients wrote it and overwrote it. */
+async function recordConflicts(session: Session, conflicts: readonly LostValue[]): Promise<void> {
+  for (const { table, id, loser, winner, lost, kept } of conflicts) {
+    const record: WireConflict = {
+      id: newId(),
+      at: new Date().toISOString(),
+      table: table.name,
+      rowId: id,
+      loser,
+      winner,
+      lost: jsonRow(table, lost),
+      kept: jsonRow(table, kept),
+    }
+    await session.query(
+      'INSERT INTO sync.conflict (id, tbl, row_id, loser, winner, lost, kept) VALUES ($1, $2, $3, $4, $5, $6, $7)',
+      [
+        record.id,
+        table.number,
+        id,
+        loser,
+        winner,
+        JSON.stringify(record.lost),
+        JSON.stringify(record.kept),
+      ],
+    )
+    const users = await session.query<{ user_id: string }>(
+      'SELECT DISTINCT user_id FROM sync.client WHERE client_id = ANY($1::uuid[])',
+      [[loser, winner].filter((client) => client !== null)],
+    )
+    await log(session, LogKind.conflict, [
+      { id: record.id, image: record, keys: users.rows.map(({ user_id }) => userKey(user_id)) },
+    ])
+  }
+}
+
+async function log(
+  session: Session,
+  kind: number,
+  entries: readonly { id: string; image: unknown; keys: readonly string[] }[],
+): Promise<void> {
+  for (const { id, image, keys } of entries) {
+    await session.query(
+      `INSERT INTO sync.log (tbl, id, op, image, keys_after) VALUES ($1, $2, 'insert', $3, $4)`,
+      [kind, id, JSON.stringify(image), keys],
+    )
+  }
+}

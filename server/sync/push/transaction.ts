@@ -1,0 +1,127 @@
+import { checkStored, type Stored, type StoredRow } from '../../../schema/codec.ts'
+import { columnWrite, mustColumn, type TableDefinition } from '../../../schema/define.ts'
+import { tableOfNumber } from '../../../schema/tables.ts'
+import { ValueProblem } from '../../../schema/values/canonical-json.ts'
+import { timestampOfMicros } from '../../../schema/values/timestamp.ts'
+import type { Base, PushRequest, PushTransaction, Shape } from '../../../sync/protocol/messages.ts'
+
+/** Why a mutation is refused; becomes its outcome. */
+export interface Refusal {
+  readonly reason: string
+  readonly message: string
+  readonly sqlstate?: string | undefined
+  readonly constraint?: string | undefined
+}
+
+export interface Mutation {
+  readonly table: TableDefinition
+  readonly op: 'insert' | 'update' | 'delete'
+  readonly id: string
+  /** Checked, canonical stored forms. Empty for a delete. */
+  readonly patch: StoredRow
+  /** What is wrong with it whatever the state of the centre, if anything. */
+  readonly refusal: Refusal | undefined
+}
+
+/** A local transaction of a client, as it is applied: whole or not at all. */
+export interface ClientTransaction {
+  readonly seq: number
+  readonly id: string
+  readonly clock: number
+  readonly base: Base
+  readonly mutations: readonly (Mutation | UnknownMutation)[]
+}
+
+/** A mutation of a table that this server does not know. */
+export interface UnknownMutation {
+  readonly table: undefined
+  readonly op: Mutation['op']
+  readonly id: string
+  readonly refusal: Refusal
+}
+
+/** Reads the transactions of a push. Clocks ahead of ours are held down to now, so that a wrong one cannot win for ever. */
+export function readTransactions(request: PushRequest, nowMicros: number): ClientTransaction[] {
+  return request.transactions.map((transaction) => ({
+    seq: transaction.seq,
+    id: transaction.id,
+    clock: Math.min(transaction.clock, nowMicros),
+    base: transaction.base,
+    mutations: transaction.mutations.map((mutation) =>
+      readMutation(mutation, request.shapes, nowMicros),
+    ),
+  }))
+}
+
+function readMutation(
+  [shapeIndex, op, id, values]: PushTransaction['mutations'][number],
+  shapes: readonly Shape[],
+  nowMicros: number,
+): Mutation | UnknownMutation {
+  const shape = shapes[shapeIndex]
+  const table = shape === undefined ? undefined : tableOfNumber(shape.table)
+  if (shape === undefined || table === undefined) {
+    return {
+      table: undefined,
+      op,
+      id,
+      refusal: {
+        reason: 'unknown_table',
+        message: `there is no table ${shape?.table ?? '?'} here`,
+      },
+    }
+  }
+  if (op === 'delete') return { table, op, id, patch: {}, refusal: undefined }
+  const patch: Record<string, Stored> = {}
+  for (const [i, column] of shape.columns.entries()) {
+    const refusal = readValue(table, op, column, values[i], patch)
+    if (refusal !== undefined) return { table, op, id, patch, refusal }
+  }
+  if (op === 'insert' && patch['id'] !== id) {
+    return {
+      table,
+      op,
+      id,
+      patch,
+      refusal: { reason: 'invalid_value', message: `${table.name}.id differs from the row's id` },
+    }
+  }
+  if (table.writeClass === 'push-only') clampCreatedAt(patch, nowMicros)
+  return { table, op, id, patch, refusal: undefined }
+}
+
+function readValue(
+  table: TableDefinition,
+  op: 'insert' | 'update',
+  column: string,
+  value: Stored | undefined,
+  patch: Record<string, Stored>,
+): Refusal | undefined {
+  if (!Object.hasOwn(table.columns, column)) {
+    return { reason: 'unknown_column', message: `${table.name} has no column ${column} here` }
+  }
+  const write = columnWrite(table, column)
+  if (write === 'never' || (op === 'update' && write !== 'always')) {
+    return { reason: 'forbidden', message: `agents do not write ${table.name}.${column}` }
+  }
+  try {
+    patch[column] = checkStored(mustColumn(table, column), value ?? null)
+    return undefined
+  } catch (error) {
+    if (!(error instanceof ValueProblem)) throw error
+    return { reason: 'invalid_value', message: `${table.name}.${column} ${error.message}` }
+  }
+}
+
+/** One row dated next year would break the making of partitions; the claim is kept beside it. */
+function clampCreatedAt(patch: Record<string, Stored>, nowMicros: number): void {
+  const now = timestampOfMicros(nowMicros)
+  const claimed = patch['created_at']
+  if (typeof claimed !== 'string' || claimed <= now) return
+  const metadata =
+    typeof patch['metadata'] === 'string' ? (JSON.parse(patch['metadata']) as unknown) : {}
+  if (typeof metadata === 'object' && metadata !== null && !Array.isArray(metadata)) {
+    patch['metadata'] = JSON.stringify({ ...metadata, claimed_created_at: claimed })
+  }
+  patch['created_at'] = now
+}

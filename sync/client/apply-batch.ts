@@ -1,0 +1,497 @@
+import { checkStored, type Stored, type StoredRow } from '../../schema/codec.ts'
+import { agentColumns, mustColumn, references, type TableDefinition } from '../../schema/define.ts'
+import { AgentDBError } from '../../schema/errors.ts'
+import { allTables, mustTable, referencesTo, tableOfNumber } from '../../schema/tables.ts'
+import { ValueProblem } from '../../schema/values/canonical-json.ts'
+import type { Connection, Identity } from '../../src/internal-for-sync.ts'
+import { sameStored } from '../merge/merge-update.ts'
+import type { PullResponse } from '../protocol/messages.ts'
+import { decodeImage, encodeImage, stubImage } from './image.ts'
+import { OutcomeLog, type Outcome } from './outcome-log.ts'
+import { pendingOf, statisticsDelta, visibleRow, withStatistics } from './pending.ts'
+import { RowWriter } from './row-writer.ts'
+
+/** A row that a batch changed for the program. */
+export interface Change {
+  readonly table: string
+  readonly id: string
+  readonly op: 'insert' | 'update' | 'delete'
+}
+
+export interface AppliedBatch {
+  readonly changes: readonly Change[]
+  readonly outcomes: readonly Outcome[]
+}
+
+/** The local rows cannot be brought in line with a batch; only reading the whole scope helps. */
+export class NeedsWholeScopeSignal extends Error {}
+
+interface RowRef {
+  readonly table: TableDefinition
+  readonly id: string
+}
+
+const keyOf = ({ table, id }: RowRef): string => `${table.number}:${id}`
+
+/**
+ * Applies a batch of the centre in one SQLite transaction: rows, acknowledgements and cursor together (I2, I4).
+ *
+ *   authoritative image   what the centre has; the row itself, or `sync_base` while mutations are pending
+ *   visible row           that image with the pending mutations on top
+ *
+ * A pending mutation that no longer fits is displaced, visible in `sync_conflicts`; it never stops a pull.
+ */
+export function applyBatch(
+  connection: Connection,
+  identity: Identity,
+  batch: PullResponse,
+  at: string,
+): AppliedBatch {
+  return connection.applying(() => new BatchApplication(connection, identity, batch, at).run())
+}
+
+class BatchApplication {
+  readonly #connection: Connection
+  readonly #identity: Identity
+  readonly #batch: PullResponse
+  readonly #at: string
+  readonly #writer: RowWriter
+  readonly #outcomes: OutcomeLog
+  /** Authoritative images that came; null is gone. */
+  readonly #incoming = new Map<string, StoredRow | null>()
+  /** Rows whose mutations were acknowledged in this batch. */
+  readonly #acknowledged = new Set<string>()
+  readonly #queue = new Map<string, RowRef>()
+  readonly #touched = new Map<string, RowRef>()
+  readonly #changes = new Map<string, Change>()
+  #referencesChanged = false
+
+  constructor(connection: Connection, identity: Identity, batch: PullResponse, at: string) {
+    this.#connection = connection
+    this.#identity = identity
+    this.#batch = batch
+    this.#at = at
+    this.#writer = new RowWriter(connection)
+    this.#outcomes = new OutcomeLog(connection, identity.clientId)
+  }
+
+  run(): AppliedBatch {
+    this.#mustBeOurWatermark()
+    this.#takeRows()
+    const outcomes = this.#acknowledge()
+    for (const conflict of this.#batch.conflicts) this.#outcomes.keepConflict(conflict, outcomes)
+    this.#settleAll()
+    this.#settleReferences()
+    if (this.#referencesChanged) this.#sweepStubs()
+    this.#saveState()
+    return { changes: [...this.#changes.values()], outcomes }
+  }
+
+  /** A number whose transaction is not this store's own: the file was restored, copied, or cut by a power loss. */
+  #mustBeOurWatermark(): void {
+    const { watermark } = this.#batch
+    if (watermark === null) return
+    const state = this.#state()
+    const own =
+      watermark.seq === state.acked_seq
+        ? state.acked_id
+        : this.#connection.get<{ id: string }>(
+            'SELECT id FROM sync_tx WHERE seq = ?',
+            watermark.seq,
+          )?.id
+    if (own === watermark.id || watermark.seq < state.acked_seq) return
+    throw new AgentDBError(
+      'FORKED',
+      `the centre has another transaction ${watermark.seq} of this store: the file was restored, copied or cut by a power loss`,
+    )
+  }
+
+  #state(): { acked_seq: number; acked_id: string | null; clock: number } {
+    const state = this.#connection.get<{
+      acked_seq: number
+      acked_id: string | null
+      clock: number
+    }>('SELECT acked_seq, acked_id, clock FROM sync_state')
+    if (state === undefined)
+      throw new AgentDBError(
+        'STORE_CORRUPT',
+        'the store has lost its identity (sync_state is empty)',
+      )
+    return state
+  }
+
+  #takeRows(): void {
+    const { shapes, rows, gone, whole } = this.#batch
+    const readers = shapes.map(({ table, columns }) => rowReader(table, columns))
+    if (whole) this.#expectNothing()
+    for (const [shape, values] of rows) {
+      const taken = readers[shape]?.(values)
+      if (taken === undefined) continue
+      this.#take({ table: taken.table, id: String(taken.row['id']) }, taken.row)
+    }
+    for (const [number, id] of gone) {
+      const table = tableOfNumber(number)
+      if (table !== undefined) this.#take({ table, id }, null)
+    }
+  }
+
+  /** A whole scope: what does not come is not there. */
+  #expectNothing(): void {
+    for (const table of allTables) {
+      if (table.writeClass === 'push-only') continue
+      const rows = this.#connection.all<{ id: string }>(
+        `SELECT t.id FROM ${table.name} t WHERE NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = t.id AND b.tbl = ${table.number})
+        UNION SELECT id FROM sync_base WHERE tbl = ${table.number}`,
+      )
+      for (const { id } of rows) this.#take({ table, id }, null)
+    }
+  }
+
+  #take(ref: RowRef, row: StoredRow | null): void {
+    this.#incoming.set(keyOf(ref), row)
+    this.#enqueue(ref)
+  }
+
+  #enqueue(ref: RowRef): void {
+    this.#queue.set(keyOf(ref), ref)
+  }
+
+  /** Acknowledged mutations leave the outbox here, in the transaction that brings their rows: sooner, a row would vanish; later, a counter would count twice. */
+  #acknowledge(): Outcome[] {
+    const { watermark, outcomes } = this.#batch
+    if (watermark === null || watermark.seq <= this.#state().acked_seq) return []
+    const settled = this.#outcomes.settle(watermark.seq, outcomes, this.#at)
+    const rows = this.#connection.all<{ tbl: number; id: string; ref: string | null }>(
+      'SELECT DISTINCT tbl, id, ref FROM sync_log WHERE tx <= ?',
+      watermark.seq,
+    )
+    for (const { tbl, id, ref } of rows) {
+      const table = tableOfNumber(tbl)
+      if (table === undefined) continue
+      this.#acknowledged.add(keyOf({ table, id }))
+      this.#enqueue({ table, id })
+      if (ref !== null) this.#enqueue({ table: mustTable('conversations'), id: ref })
+    }
+    this.#connection.run('DELETE FROM sync_log WHERE tx <= ?', watermark.seq)
+    this.#connection.run('DELETE FROM sync_tx WHERE seq <= ?', watermark.seq)
+    this.#connection.run(
+      'UPDATE sync_state SET acked_seq = ?, acked_id = ?',
+      watermark.seq,
+      watermark.id,
+    )
+    return settled
+  }
+
+  /** Removals first, then parents before children; rows that are displaced meanwhile come back into the queue. */
+  #settleAll(): void {
+    let rounds = 0
+    while (this.#queue.size > 0) {
+      if (++rounds > ROUNDS_MAX) throw new NeedsWholeScopeSignal('the batch does not come to rest')
+      const round = [...this.#queue.values()].toSorted((a, b) => this.#rank(a) - this.#rank(b))
+      this.#queue.clear()
+      for (const ref of round) this.#settle(ref)
+    }
+  }
+
+  #rank(ref: RowRef): number {
+    return this.#incoming.get(keyOf(ref)) === null ? ref.table.number - 1000 : ref.table.number
+  }
+
+  /** Brings one row to what it should be: its authoritative image with what is pending on top. */
+  #settle(ref: RowRef): void {
+    const { table, id } = ref
+    this.#touched.set(keyOf(ref), ref)
+    const current = this.#writer.read(table, id)
+    const pending = pendingOf(this.#connection, table, id)
+    const delta = table.name === 'conversations' ? statisticsDelta(this.#connection, id) : undefined
+    const base = this.#baseOf(ref, current, pending.length > 0)
+    if (base === undefined) return
+    this.#keepBase(ref, base, pending.length > 0 || delta !== undefined)
+    const patched = visibleRow(table, base, pending, current)
+    const visible = patched === null ? null : withStatistics(patched, delta)
+    if (visible === null) this.#remove(ref, current)
+    else
+      this.#write(
+        ref,
+        visible,
+        current,
+        pending.some(({ blocked }) => !blocked),
+      )
+  }
+
+  /** The authoritative image; undefined where the row is not the centre's to tell (audit rows of our own). */
+  #baseOf(
+    ref: RowRef,
+    current: StoredRow | undefined,
+    hasPending: boolean,
+  ): StoredRow | null | undefined {
+    const { table, id } = ref
+    const came = this.#incoming.get(keyOf(ref))
+    if (came !== undefined) return came
+    const kept = this.#connection.get<{ image: string | null }>(
+      'SELECT image FROM sync_base WHERE id = ? AND tbl = ?',
+      id,
+      table.number,
+    )
+    if (kept !== undefined) return kept.image === null ? null : decodeImage(table, kept.image)
+    if (table.writeClass === 'push-only') return undefined
+    // Without a base it was made here: not yet acknowledged, or refused.
+    const isOwn =
+      this.#acknowledged.has(keyOf(ref)) || (hasPending && madeHere(this.#connection, table, id))
+    return isOwn ? null : (current ?? null)
+  }
+
+  #keepBase({ table, id }: RowRef, base: StoredRow | null, hasPending: boolean): void {
+    if (!hasPending) this.#connection.run('DELETE FROM sync_base WHERE id = ?', id)
+    else {
+      this.#connection.run(
+        'INSERT INTO sync_base (id, tbl, image) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET image = excluded.image',
+        id,
+        table.number,
+        base === null ? null : encodeImage(base),
+      )
+    }
+  }
+
+  #remove({ table, id }: RowRef, current: StoredRow | undefined): void {
+    if (current === undefined) return
+    this.#writer.remove(table, id)
+    this.#referencesChanged = true
+    this.#note({ table, id }, 'delete')
+  }
+
+  #write(ref: RowRef, row: StoredRow, current: StoredRow | undefined, isPatched: boolean): void {
+    const { table } = ref
+    if (current !== undefined && sameRow(table, row, current)) {
+      this.#writer.unmarkStub(table, ref.id)
+      return
+    }
+    const misfit = this.#writer.upsert(table, row)
+    if (misfit === undefined) {
+      this.#note(ref, current === undefined ? 'insert' : 'update')
+      if (
+        current !== undefined &&
+        references(table).some(({ column }) => !sameStored(row[column], current[column]))
+      )
+        this.#referencesChanged = true
+      return
+    }
+    if (misfit.kind === 'unique' && this.#makeRoom(ref, misfit.others, isPatched))
+      return this.#write(ref, row, current, isPatched)
+    if (isPatched)
+      return this.#displace(
+        ref,
+        `${table.name}: the row no longer satisfies its ${misfit.kind === 'unique' ? 'unique keys' : 'checks'}`,
+      )
+    if (misfit.kind === 'unique')
+      throw new NeedsWholeScopeSignal(
+        `${table.name} ${ref.id} collides with ${misfit.others.join(', ')}`,
+      )
+    this.#writer.upsertUnchecked(table, row)
+    this.#note(ref, current === undefined ? 'insert' : 'update')
+  }
+
+  /**
+   * Another row holds the key. One that this batch changes, too, steps aside and is settled after; a pending one is
+   * displaced, if what comes is authoritative.
+   */
+  #makeRoom(ref: RowRef, others: readonly string[], isPatched: boolean): boolean {
+    const { table } = ref
+    let made = false
+    for (const id of others) {
+      const other = { table, id }
+      if (this.#incoming.has(keyOf(other)) && !this.#touched.has(keyOf(other))) {
+        this.#writer.remove(table, id)
+        this.#enqueue(other)
+        made = true
+      } else if (
+        !isPatched &&
+        pendingOf(this.#connection, table, id).some(({ blocked }) => !blocked)
+      ) {
+        this.#displace(other, `${table.name}: its unique key was taken at the centre`)
+        this.#settleNow(other)
+        made = true
+      }
+    }
+    return made
+  }
+
+  #settleNow(ref: RowRef): void {
+    this.#queue.delete(keyOf(ref))
+    this.#settle(ref)
+  }
+
+  /** Hides the pending mutations of a row that no longer fit. They are still pushed; the centre decides. */
+  #displace(ref: RowRef, why: string): void {
+    const { table, id } = ref
+    const rows = this.#connection.all<{
+      n: number
+      tx: number
+      op: string
+      patch: string | null
+      ref: string | null
+    }>(
+      'SELECT n, tx, op, patch, ref FROM sync_log WHERE id = ? AND tbl = ? AND blocked = 0',
+      id,
+      table.number,
+    )
+    for (const row of rows) {
+      this.#outcomes.block(table, { ...row, id }, why, this.#at)
+      if (row.ref !== null) this.#enqueue({ table: mustTable('conversations'), id: row.ref })
+    }
+    this.#connection.run(
+      'UPDATE sync_log SET blocked = 1 WHERE id = ? AND tbl = ?',
+      id,
+      table.number,
+    )
+    this.#enqueue(ref)
+  }
+
+  /** Every reference of a touched row, and every row that referred to one that went, must hold again. */
+  #settleReferences(): void {
+    for (let rounds = 0; this.#touched.size > 0; rounds++) {
+      if (rounds > ROUNDS_MAX) throw new NeedsWholeScopeSignal('the references do not come to rest')
+      const round = [...this.#touched.values()]
+      this.#touched.clear()
+      for (const ref of round) {
+        const row = this.#writer.read(ref.table, ref.id)
+        if (row === undefined) this.#settleOrphans(ref)
+        else this.#settleParents(ref, row)
+      }
+      this.#settleAll()
+    }
+  }
+
+  #settleParents(ref: RowRef, row: StoredRow): void {
+    for (const { column, target } of references(ref.table)) {
+      const parent = row[column]
+      if (typeof parent === 'string' && !this.#writer.exists(mustTable(target), parent))
+        this.#missingParent(ref, column, { table: mustTable(target), id: parent })
+    }
+  }
+
+  #settleOrphans(gone: RowRef): void {
+    for (const { table, column } of referencesTo.get(gone.table.name) ?? []) {
+      const children = this.#connection.all<{ id: string }>(
+        `SELECT id FROM ${table.name} WHERE ${column} = ?`,
+        gone.id,
+      )
+      for (const { id } of children) {
+        if (!this.#writer.exists(gone.table, gone.id))
+          this.#missingParent({ table, id }, column, gone)
+        else break
+      }
+      // Children of ours that are displaced one by one free the parent only at the last; check again.
+    }
+  }
+
+  /** A reference to nothing: of our own making it is displaced, of the centre's it points outside the scope. */
+  #missingParent(child: RowRef, column: string, parent: RowRef): void {
+    const own = pendingOf(this.#connection, child.table, child.id).some(
+      ({ blocked, op, patch }) => !blocked && op !== 'delete' && patch[column] === parent.id,
+    )
+    if (own) {
+      this.#displace(
+        child,
+        `${child.table.name}.${column}: ${parent.table.name} ${parent.id} is gone`,
+      )
+      this.#settleNow(child)
+    } else {
+      this.#makeStub(parent)
+    }
+  }
+
+  #makeStub({ table, id }: RowRef): void {
+    const image = stubImage(table, id, this.#identity.userId)
+    const misfit = this.#writer.upsert(table, image)
+    if (misfit !== undefined) this.#writer.upsertUnchecked(table, image)
+    this.#writer.markStub(table, id)
+    this.#settleParents({ table, id }, image)
+  }
+
+  /** A stub goes with its last reference. */
+  #sweepStubs(): void {
+    for (let swept = -1; swept !== 0;) {
+      swept = 0
+      for (const { id, tbl } of this.#connection.all<{ id: string; tbl: number }>(
+        'SELECT id, tbl FROM sync_stub',
+      )) {
+        const table = tableOfNumber(tbl)
+        if (table === undefined || this.#isReferenced({ table, id })) continue
+        this.#writer.remove(table, id)
+        swept += 1
+      }
+    }
+  }
+
+  #isReferenced({ table, id }: RowRef): boolean {
+    return (referencesTo.get(table.name) ?? []).some(
+      (reference) =>
+        this.#connection.get(
+          `SELECT 1 FROM ${reference.table.name} WHERE ${reference.column} = ? LIMIT 1`,
+          id,
+        ) !== undefined,
+    )
+  }
+
+  #note(ref: RowRef, op: Change['op']): void {
+    this.#changes.set(keyOf(ref), { table: ref.table.name, id: ref.id, op })
+  }
+
+  #saveState(): void {
+    const { nonce, position, cursor, clock } = this.#batch
+    this.#connection.run(
+      'UPDATE sync_state SET nonce = ?, position = ?, cursor = ?, clock = max(clock, ?), provisional = 0',
+      nonce,
+      position,
+      cursor,
+      clock,
+    )
+  }
+}
+
+/** Passes over the queue before we give up on a batch; two or three are usual. */
+const ROUNDS_MAX = 1000
+
+const madeHere = (connection: Connection, table: TableDefinition, id: string): boolean =>
+  connection.get(
+    `SELECT 1 FROM sync_log WHERE id = ? AND tbl = ? AND op = 'insert'`,
+    id,
+    table.number,
+  ) !== undefined
+
+const sameRow = (table: TableDefinition, a: StoredRow, b: StoredRow): boolean =>
+  agentColumns(table).every((name) => sameStored(a[name], b[name]))
+
+/** Reads rows of one shape; undefined for a table that this agent does not know. */
+function rowReader(
+  number: number,
+  columns: readonly string[],
+): (values: readonly Stored[]) => { table: TableDefinition; row: StoredRow } | undefined {
+  const table = tableOfNumber(number)
+  if (table === undefined) return () => undefined
+  const known = columns.map((name) => (Object.hasOwn(table.columns, name) ? name : undefined))
+  return (values) => {
+    const row: Record<string, Stored> = {}
+    for (const [i, name] of known.entries())
+      if (name !== undefined) row[name] = received(table, name, values[i] ?? null)
+    return { table, row }
+  }
+}
+
+/** A value as it came. What cannot be held is the centre's to mark; what is malformed is a broken centre. */
+function received(table: TableDefinition, name: string, value: Stored): Stored {
+  const shape = mustColumn(table, name)
+  if (value === null || typeof value === 'number' || shape.kind === 'text') return value
+  try {
+    return shape.kind === 'json' ? value : checkStored(shape, value)
+  } catch (error) {
+    if (error instanceof ValueProblem)
+      throw new AgentDBError(
+        'PROTOCOL',
+        `the centre sent a ${table.name}.${name} that ${error.message}`,
+        { table: table.name, column: name },
+      )
+    throw error
+  }
+}

@@ -1,0 +1,41 @@
+import { createHash } from 'node:crypto'
+import type { Stored, StoredRow } from '../../schema/codec.ts'
+import { agentColumns, type TableDefinition } from '../../schema/define.ts'
+import { allTables } from '../../schema/tables.ts'
+import type { Connection } from '../../src/internal-for-sync.ts'
+import type { ChecksumResponse } from '../protocol/messages.ts'
+import { checksumText } from '../protocol/table-checksum.ts'
+import { decodeImage } from './image.ts'
+
+/** Checksums of what this store holds of the centre: authoritative rows, without stubs and without what is pending (I1). */
+export function localChecksum(connection: Connection): ChecksumResponse {
+  const state = connection.get<{ position: number }>('SELECT position FROM sync_state')
+  const tables: ChecksumResponse['tables'] = {}
+  for (const table of allTables) {
+    if (table.writeClass === 'push-only') continue
+    const rows = authoritativeRows(connection, table)
+    const hash = createHash('sha256')
+    for (const values of rows) hash.update(checksumText(values))
+    tables[table.name] = { rows: rows.length, sha256: hash.digest('hex') }
+  }
+  return { position: state?.position ?? 0, tables }
+}
+
+function authoritativeRows(connection: Connection, table: TableDefinition): Stored[][] {
+  const names = agentColumns(table)
+  const settled = connection.all<StoredRow>(
+    `SELECT ${names.join(', ')} FROM ${table.name} t
+    WHERE NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = t.id AND b.tbl = ${table.number})
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = t.id AND l.tbl = ${table.number})
+      AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = t.id)`,
+  )
+  const kept = connection
+    .all<{ image: string }>(
+      `SELECT image FROM sync_base WHERE tbl = ? AND image IS NOT NULL`,
+      table.number,
+    )
+    .map(({ image }) => decodeImage(table, image))
+  return [...settled, ...kept]
+    .map((row) => names.map((name) => row[name] ?? null))
+    .toSorted((a, b) => (String(a[0]) < String(b[0]) ? -1 : 1))
+}

@@ -1,0 +1,175 @@
+import type { Stored } from '../../schema/codec.ts'
+import type { TableDefinition } from '../../schema/define.ts'
+import { AgentDBError } from '../../schema/errors.ts'
+import { tableOfNumber } from '../../schema/tables.ts'
+import { SCHEMA_VERSION } from '../../schema/version.ts'
+import type { Connection } from '../../src/internal-for-sync.ts'
+import type { PushRequest, PushTransaction, Shape } from '../protocol/messages.ts'
+import { MESSAGE_BYTES_MAX, PUSH_MUTATIONS_MAX } from '../protocol/messages.ts'
+import { decodeImage } from './image.ts'
+
+/** Most mutations and characters of patches in one push; a transaction that is larger goes alone. */
+const PUSH_MUTATIONS_WANTED = 500
+const PUSH_TRANSACTIONS_WANTED = 500
+const PUSH_LENGTH_WANTED = 4 * 1024 * 1024
+
+interface TransactionRow {
+  seq: number
+  id: string
+  clock: number
+  nonce: string | null
+  position: number
+}
+
+interface MutationRow {
+  tx: number
+  tbl: number
+  id: string
+  op: 'insert' | 'update' | 'delete'
+  patch: string | null
+}
+
+export interface Pending {
+  readonly transactions: number
+  /** When the oldest was committed, microseconds since 1970 of the store's hybrid clock. */
+  readonly oldestClock: number | undefined
+  readonly lastSeq: number
+}
+
+/** Reads the outbox; nothing leaves it before a batch acknowledges it. */
+export class Outbox {
+  readonly #connection: Connection
+  readonly #clientId: string
+
+  constructor(connection: Connection, clientId: string) {
+    this.#connection = connection
+    this.#clientId = clientId
+  }
+
+  pending(): Pending {
+    const row = this.#connection.get<{ count: number; oldest: number | null; last: number | null }>(
+      'SELECT count(*) AS count, min(clock) AS oldest, max(seq) AS last FROM sync_tx',
+    )
+    return {
+      transactions: row?.count ?? 0,
+      oldestClock: row?.oldest ?? undefined,
+      lastSeq: row?.last ?? 0,
+    }
+  }
+
+  /**
+   * The next push from a transaction on, or undefined when there is nothing. What it holds is flushed to disk before:
+   * the centre must never know what a power cut can take back.
+   */
+  nextPush(fromSeq: number): PushRequest | undefined {
+    const rows = this.#connection.all<TransactionRow>(
+      'SELECT seq, id, clock, nonce, position FROM sync_tx WHERE seq >= ? ORDER BY seq LIMIT ?',
+      fromSeq,
+      PUSH_TRANSACTIONS_WANTED,
+    )
+    const [first] = rows
+    if (first === undefined) return undefined
+    this.#flush(rows.at(-1)?.seq ?? first.seq)
+    const shapes = new Shapes()
+    const transactions: PushTransaction[] = []
+    let mutations = 0
+    let length = 0
+    for (const row of rows) {
+      const own = this.#mutations(row.seq)
+      const ownLength = own.reduce((sum, { patch }) => sum + (patch?.length ?? 0), 0)
+      mustFit(row, own.length, ownLength)
+      mutations += own.length
+      length += ownLength
+      if (
+        transactions.length > 0 &&
+        (mutations > PUSH_MUTATIONS_WANTED || length > PUSH_LENGTH_WANTED)
+      )
+        break
+      transactions.push(wireTransaction(row, own, shapes))
+    }
+    return {
+      clientId: this.#clientId,
+      schema: SCHEMA_VERSION,
+      previous: this.#before(first.seq),
+      shapes: shapes.list,
+      transactions,
+    }
+  }
+
+  #before(seq: number): PushRequest['previous'] {
+    if (seq <= 1) return null
+    const row = this.#connection.get<{ id: string | null }>(
+      `SELECT coalesce((SELECT id FROM sync_tx WHERE seq = ?), (SELECT acked_id FROM sync_state WHERE acked_seq = ?)) AS id`,
+      seq - 1,
+      seq - 1,
+    )
+    return row?.id == null ? null : { seq: seq - 1, id: row.id }
+  }
+
+  #mutations(seq: number): MutationRow[] {
+    return this.#connection.all<MutationRow>(
+      `SELECT l.tx, l.tbl, l.id, l.op, l.patch FROM sync_log l
+      WHERE l.n >= (SELECT first_n FROM sync_tx WHERE seq = ?)
+        AND l.n < coalesce((SELECT first_n FROM sync_tx WHERE seq > ? ORDER BY seq LIMIT 1), 9223372036854775807)
+        AND l.tx = ? AND l.pushed = 1 ORDER BY l.n`,
+      seq,
+      seq,
+      seq,
+    )
+  }
+
+  #flush(upToSeq: number): void {
+    const durable = this.#connection.get<{ durable_seq: number }>(
+      'SELECT durable_seq FROM sync_state',
+    )
+    if ((durable?.durable_seq ?? 0) < upToSeq) this.#connection.flush()
+  }
+}
+
+function mustFit({ seq }: TransactionRow, mutations: number, length: number): void {
+  if (mutations <= PUSH_MUTATIONS_MAX && length <= MESSAGE_BYTES_MAX / 4) return
+  throw new AgentDBError(
+    'TOO_LARGE',
+    `local transaction ${seq} has ${mutations} mutations and ${Math.ceil(length / 1024 / 1024)} MB: at most ${PUSH_MUTATIONS_MAX} and ${MESSAGE_BYTES_MAX / 4 / 1024 / 1024} MB can be sent; it stays in the queue`,
+  )
+}
+
+function wireTransaction(
+  row: TransactionRow,
+  mutations: readonly MutationRow[],
+  shapes: Shapes,
+): PushTransaction {
+  return {
+    seq: row.seq,
+    id: row.id,
+    clock: row.clock,
+    base: { nonce: row.nonce, position: row.position },
+    mutations: mutations.map(({ tbl, id, op, patch }): PushTransaction['mutations'][number] => {
+      const table = tableOfNumber(tbl)
+      const values = table === undefined || patch === null ? {} : decodeImage(table, patch)
+      const columns = Object.keys(values)
+      return [
+        shapes.of(table, tbl, columns),
+        op,
+        id,
+        columns.map((name): Stored => values[name] ?? null),
+      ]
+    }),
+  }
+}
+
+/** Names the columns of each kind of mutation once a message. */
+class Shapes {
+  readonly list: Shape[] = []
+  readonly #indexes = new Map<string, number>()
+
+  of(table: TableDefinition | undefined, number: number, columns: string[]): number {
+    const key = `${table?.number ?? number}:${columns.join(',')}`
+    let index = this.#indexes.get(key)
+    if (index === undefined) {
+      index = this.list.push({ table: number, columns }) - 1
+      this.#indexes.set(key, index)
+    }
+    return index
+  }
+}

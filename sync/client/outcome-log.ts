@@ -1,0 +1,180 @@
+import type { TableDefinition } from '../../schema/define.ts'
+import { tableOfNumber } from '../../schema/tables.ts'
+import { newId } from '../../schema/values/id.ts'
+import type { Connection } from '../../src/internal-for-sync.ts'
+import type { OutcomeKind, WireConflict, WireOutcome } from '../protocol/messages.ts'
+
+/** What became of one mutation of this store. */
+export interface Outcome {
+  readonly kind: OutcomeKind
+  /** Number and random id of the local transaction, and the mutation's place in it. */
+  readonly transaction: number
+  readonly transactionId: string
+  readonly n: number
+  readonly table: string
+  readonly id: string
+  readonly op: 'insert' | 'update' | 'delete'
+  readonly reason?: string | undefined
+  readonly message?: string | undefined
+  readonly sqlstate?: string | undefined
+  readonly constraint?: string | undefined
+  readonly dependsOn?: string | undefined
+  /** Columns that came out other than they were sent, with what stands now. */
+  readonly changed?: Readonly<Record<string, unknown>> | undefined
+}
+
+interface AcknowledgedRow {
+  tx: number
+  tx_id: string
+  tbl: number
+  id: string
+  op: Outcome['op']
+  patch: string | null
+  before: string | null
+}
+
+/** Turns what a batch says of this store's transactions into outcomes, and keeps every one that is not `applied`. */
+export class OutcomeLog {
+  readonly #connection: Connection
+  readonly #clientId: string
+
+  constructor(connection: Connection, clientId: string) {
+    this.#connection = connection
+    this.#clientId = clientId
+  }
+
+  /** Outcomes of all mutations up to a transaction, in order. */
+  settle(upToSeq: number, outcomes: readonly WireOutcome[], at: string): Outcome[] {
+    const rows = this.#connection.all<AcknowledgedRow>(
+      `SELECT l.tx, t.id AS tx_id, l.tbl, l.id, l.op, l.patch, l.before FROM sync_log l JOIN sync_tx t ON t.seq = l.tx
+      WHERE l.tx <= ? AND l.pushed = 1 ORDER BY l.n`,
+      upToSeq,
+    )
+    this.#connection.run(`DELETE FROM sync_conflicts WHERE state = 'blocked' AND tx <= ?`, upToSeq)
+    const told = new Map(outcomes.map((outcome) => [`${outcome.seq}.${outcome.n}`, outcome]))
+    let n = 0
+    let tx = -1
+    return rows.flatMap((row) => {
+      n = row.tx === tx ? n + 1 : 0
+      tx = row.tx
+      const table = tableOfNumber(row.tbl)
+      if (table === undefined) return []
+      const outcome = toOutcome(row, table, n, told.get(`${row.tx}.${n}`))
+      if (outcome.kind !== 'applied') this.#keep(outcome, row, at)
+      return [outcome]
+    })
+  }
+
+  /** Records that a pending mutation no longer fits and is hidden until its outcome arrives. */
+  block(
+    table: TableDefinition,
+    mutation: { tx: number; n: number; id: string; op: string; patch: string | null },
+    why: string,
+    at: string,
+  ): void {
+    this.#insert({
+      id: newId(),
+      at,
+      state: 'blocked',
+      tx: mutation.tx,
+      tx_id: null,
+      n: mutation.n,
+      table_name: table.name,
+      row_id: mutation.id,
+      op: mutation.op,
+      reason: 'does_not_fit',
+      sqlstate: null,
+      constraint_name: null,
+      message: why,
+      depends_on: null,
+      mine: mutation.patch,
+      base: null,
+      theirs: null,
+    })
+  }
+
+  /** Keeps a value that lost, unless an outcome of the same batch already says so. */
+  keepConflict(conflict: WireConflict, settled: readonly Outcome[]): void {
+    const mineLost = conflict.loser === this.#clientId
+    const told = settled.some(
+      ({ kind, id }) => id === conflict.rowId && (kind === 'superseded' || kind === 'merged'),
+    )
+    if (mineLost && told) return
+    this.#insert({
+      id: conflict.id,
+      at: conflict.at,
+      state: 'overwritten',
+      tx: null,
+      tx_id: null,
+      n: null,
+      table_name: conflict.table,
+      row_id: conflict.rowId,
+      op: 'update',
+      reason: 'concurrent',
+      sqlstate: null,
+      constraint_name: null,
+      message: mineLost
+        ? 'a later concurrent change overwrote this value'
+        : 'this value overwrote a concurrent one',
+      depends_on: null,
+      mine: JSON.stringify(mineLost ? conflict.lost : conflict.kept),
+      base: null,
+      theirs: JSON.stringify(mineLost ? conflict.kept : conflict.lost),
+    })
+  }
+
+  #keep(outcome: Outcome, row: AcknowledgedRow, at: string): void {
+    this.#insert({
+      id: newId(),
+      at,
+      state: outcome.kind,
+      tx: outcome.transaction,
+      tx_id: outcome.transactionId,
+      n: outcome.n,
+      table_name: outcome.table,
+      row_id: outcome.id,
+      op: outcome.op,
+      reason:
+        outcome.reason ??
+        (outcome.kind === 'superseded' || outcome.kind === 'merged' ? 'concurrent' : null),
+      sqlstate: outcome.sqlstate ?? null,
+      constraint_name: outcome.constraint ?? null,
+      message: outcome.message ?? null,
+      depends_on: outcome.dependsOn ?? null,
+      mine: row.patch,
+      base: row.before,
+      theirs: outcome.changed === undefined ? null : JSON.stringify(outcome.changed),
+    })
+  }
+
+  #insert(row: Readonly<Record<string, string | number | null>>): void {
+    const names = Object.keys(row)
+    this.#connection.run(
+      `INSERT OR IGNORE INTO sync_conflicts (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})`,
+      ...Object.values(row),
+    )
+  }
+}
+
+function toOutcome(
+  row: AcknowledgedRow,
+  table: TableDefinition,
+  n: number,
+  told: WireOutcome | undefined,
+): Outcome {
+  return {
+    kind: told?.kind ?? 'applied',
+    transaction: row.tx,
+    transactionId: row.tx_id,
+    n,
+    table: table.name,
+    id: row.id,
+    op: row.op,
+    reason: told?.reason,
+    message: told?.message,
+    sqlstate: told?.sqlstate,
+    constraint: told?.constraint,
+    dependsOn: told?.on,
+    changed: told?.changed,
+  }
+}

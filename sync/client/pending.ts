@@ -1,0 +1,130 @@
+import type { Stored, StoredRow } from '../../schema/codec.ts'
+import { agentColumns, mustColumn, type TableDefinition } from '../../schema/define.ts'
+import type { Connection } from '../../src/internal-for-sync.ts'
+import { decodeImage } from './image.ts'
+
+/** A mutation of the outbox. */
+export interface PendingMutation {
+  readonly n: number
+  readonly tx: number
+  readonly op: 'insert' | 'update' | 'delete'
+  readonly patch: StoredRow
+  readonly blocked: boolean
+}
+
+interface LogRow {
+  n: number
+  tx: number
+  op: PendingMutation['op']
+  patch: string | null
+  blocked: number
+}
+
+/** Pending mutations of a row, in order. */
+export function pendingOf(
+  connection: Connection,
+  table: TableDefinition,
+  id: string,
+): PendingMutation[] {
+  return connection
+    .all<LogRow>(
+      'SELECT n, tx, op, patch, blocked FROM sync_log WHERE id = ? AND tbl = ? ORDER BY n',
+      id,
+      table.number,
+    )
+    .map(({ n, tx, op, patch, blocked }) => ({
+      n,
+      tx,
+      op,
+      patch: patch === null ? {} : decodeImage(table, patch),
+      blocked: blocked === 1,
+    }))
+}
+
+/** What pending messages add to the statistics of their conversation. */
+export interface StatisticsDelta {
+  readonly messages: number
+  readonly tokens: number
+  readonly lastMessageAt: string | null
+}
+
+export function statisticsDelta(
+  connection: Connection,
+  conversationId: string,
+): StatisticsDelta | undefined {
+  const row = connection.get<{
+    pending: number
+    messages: number
+    tokens: number
+    latest: string | null
+  }>(
+    `SELECT count(*) AS pending,
+      coalesce(sum(CASE op WHEN 'insert' THEN 1 WHEN 'delete' THEN -1 ELSE 0 END), 0) AS messages,
+      coalesce(sum(CASE op WHEN 'insert' THEN patch ->> 'tokens_used' WHEN 'delete' THEN -(before ->> 'tokens_used') ELSE 0 END), 0) AS tokens,
+      max(CASE op WHEN 'insert' THEN patch ->> 'created_at' END) AS latest
+    FROM sync_log WHERE ref = ? AND blocked = 0`,
+    conversationId,
+  )
+  if (row === undefined || row.pending === 0) return undefined
+  return { messages: row.messages, tokens: row.tokens, lastMessageAt: row.latest }
+}
+
+/**
+ * What a row looks like to the program: its authoritative image with the pending mutations on top, in order. Null where
+ * there is none.
+ */
+export function visibleRow(
+  table: TableDefinition,
+  base: StoredRow | null,
+  pending: readonly PendingMutation[],
+  current: StoredRow | undefined,
+): StoredRow | null {
+  let image: StoredRow | null = base
+  for (const { op, patch, blocked } of pending) {
+    if (blocked) continue
+    if (op === 'delete') image = null
+    else if (image !== null) image = { ...image, ...patch }
+    else if (op === 'insert') image = { ...freshDerived(table, patch), ...patch }
+  }
+  if (image === null || pending.length === 0) return image
+  return withLocalUpdatedAt(table, image, current)
+}
+
+/** Derived columns of a row that only this store has yet. */
+function freshDerived(table: TableDefinition, patch: StoredRow): StoredRow {
+  const row: Record<string, Stored> = {}
+  for (const name of agentColumns(table)) {
+    if (Object.hasOwn(patch, name)) continue
+    const shape = mustColumn(table, name)
+    if (shape.nullable && shape.default === undefined) row[name] = null
+    else row[name] = shape.kind === 'timestamp' ? (patch['created_at'] ?? null) : 0
+  }
+  return row
+}
+
+/** A pending change is a local one: `updated_at` stays where the local trigger put it. */
+function withLocalUpdatedAt(
+  table: TableDefinition,
+  image: StoredRow,
+  current: StoredRow | undefined,
+): StoredRow {
+  if (!Object.hasOwn(table.columns, 'updated_at')) return image
+  const local = current?.['updated_at']
+  const theirs = image['updated_at'] ?? null
+  const later =
+    typeof local === 'string' && (typeof theirs !== 'string' || local > theirs) ? local : theirs
+  return { ...image, updated_at: later }
+}
+
+export function withStatistics(image: StoredRow, delta: StatisticsDelta | undefined): StoredRow {
+  if (delta === undefined) return image
+  const latest = [image['last_message_at'], delta.lastMessageAt].filter(
+    (at) => typeof at === 'string',
+  )
+  return {
+    ...image,
+    message_count: Number(image['message_count'] ?? 0) + delta.messages,
+    total_tokens: Number(image['total_tokens'] ?? 0) + delta.tokens,
+    last_message_at: latest.toSorted().at(-1) ?? null,
+  }
+}

@@ -1,0 +1,370 @@
+import { AgentDBError } from '../../schema/errors.ts'
+import { timestampOfMicros, type Clock } from '../../schema/values/timestamp.ts'
+import { readIdentity, type Connection } from '../../src/internal-for-sync.ts'
+import type { ChecksumResponse, PullResponse } from '../protocol/messages.ts'
+import { applyBatch, NeedsWholeScopeSignal, type Change } from './apply-batch.ts'
+import { Backoff } from './backoff.ts'
+import { Emitter } from './emitter.ts'
+import { localChecksum } from './local-checksum.ts'
+import { Outbox } from './outbox.ts'
+import type { Outcome } from './outcome-log.ts'
+import { lockStore } from './store-lock.ts'
+import { RetryLaterError, type Transport } from './transport.ts'
+
+/**
+ * States of the engine:
+ *
+ *   idle ──start──▶ connecting ──first batch──▶ live ──error──▶ waiting ──timer──▶ connecting
+ *                        └────────error──────────▶ waiting
+ *   any ──fork, wrong user, unknown schema──▶ stopped          any ──close──▶ closed
+ *
+ * `stopped` needs someone to act; the queue is kept and the local store works on.
+ */
+export type SyncState = 'idle' | 'connecting' | 'live' | 'waiting' | 'stopped' | 'closed'
+
+export interface SyncStatus {
+  readonly state: SyncState
+  /** Local transactions that no batch has acknowledged. */
+  readonly pending: number
+  /** Age of the oldest of them in milliseconds. */
+  readonly oldestPendingAgeMs: number | undefined
+  readonly lastError:
+    | { readonly code: string; readonly message: string; readonly at: string }
+    | undefined
+  /** When the next attempt is due, while waiting. */
+  readonly nextRetryAt: string | undefined
+  /** Position of the centre up to which this store has seen everything. */
+  readonly position: number
+  /** A pull of the whole scope is under way: what is read meanwhile may be incomplete. */
+  readonly hydrating: boolean
+}
+
+export type SyncEvents = {
+  /** What became of each mutation of this store. */
+  outcome: Outcome
+  status: SyncStatus
+  /** Rows that a batch of the centre changed here. */
+  change: readonly Change[]
+}
+
+export interface EngineOptions {
+  readonly connection: Connection
+  readonly clock: Clock
+  readonly transport: Transport
+  readonly random: () => number
+  /** Throws when the token is not of this store's user. */
+  readonly checkToken: () => Promise<void>
+  /** How long a pull is held open by the centre. */
+  readonly pullWaitMs: number
+  readonly retryMinMs: number
+  readonly retryMaxMs: number
+}
+
+/** Errors that trying again does not mend. */
+const stopping: ReadonlySet<string> = new Set([
+  'FORKED',
+  'TOKEN_USER_MISMATCH',
+  'SCHEMA_UNKNOWN',
+  'STORE_CLOSED',
+  'STORE_CORRUPT',
+])
+
+/** How long a push waits for its acknowledgement before it is sent again. */
+const ACKNOWLEDGEMENT_MS_MAX = 15_000
+/** Writes of other processes are looked for this often. */
+const OUTBOX_POLL_MS = 1000
+
+/**
+ * Runs sync for one store: a loop that pushes whenever the outbox has something, and one that pulls all the time. Every
+ * failure waits on a timer, never on the next write.
+ */
+export class SyncEngine {
+  readonly #options: EngineOptions
+  readonly #outbox: Outbox
+  readonly #emitter = new Emitter<SyncEvents>()
+  readonly #abort = new AbortController()
+  readonly #lock: { release(): void }
+  readonly #backoff: Backoff
+  readonly #stopListening: () => void
+  #state: SyncState = 'idle'
+  #lastError: SyncStatus['lastError']
+  #nextRetryAt: string | undefined
+  #hydrating = false
+  /** Sent and not yet acknowledged; a hint only, lost on restart. */
+  #sentThrough = 0
+  #sentAtMs = 0
+  #wake: (() => void) | undefined
+  #exclusive: Promise<unknown> = Promise.resolve()
+  #loops: Promise<unknown> | undefined
+  #pullAbort: AbortController | undefined
+
+  constructor(options: EngineOptions) {
+    this.#options = options
+    const { connection } = options
+    this.#lock = lockStore(connection.path)
+    this.#outbox = new Outbox(connection, readIdentity(connection).clientId)
+    this.#backoff = new Backoff({
+      minMs: options.retryMinMs,
+      maxMs: options.retryMaxMs,
+      random: options.random,
+    })
+    this.#stopListening = connection.onCommit(() => this.#wake?.())
+  }
+
+  on<K extends keyof SyncEvents>(name: K, handler: (event: SyncEvents[K]) => void): () => void {
+    return this.#emitter.on(name, handler)
+  }
+
+  start(): void {
+    if (this.#state !== 'idle') return
+    this.#become('connecting')
+    this.#loops = this.#run()
+  }
+
+  status(): SyncStatus {
+    const { connection, clock } = this.#options
+    const open = connection.isOpen
+    const pending = open ? this.#outbox.pending() : undefined
+    const oldest = pending?.oldestClock
+    return {
+      state: this.#state,
+      pending: pending?.transactions ?? 0,
+      oldestPendingAgeMs:
+        oldest === undefined ? undefined : Math.max(0, Math.round((clock() - oldest) / 1000)),
+      lastError: this.#lastError,
+      nextRetryAt: this.#nextRetryAt,
+      position: open ? this.#cursor().position : 0,
+      hydrating: this.#hydrating,
+    }
+  }
+
+  /** Pushes and pulls until everything that was pending at the call is acknowledged and the head is reached. */
+  async now(): Promise<void> {
+    this.#mustRun()
+    const { lastSeq } = this.#outbox.pending()
+    try {
+      for (let rounds = 0; ; rounds++) {
+        if (rounds > DRAIN_ROUNDS_MAX)
+          throw new AgentDBError(
+            'SERVER_ERROR',
+            'the centre took the queue but no batch acknowledges it',
+          )
+        await this.#pushAll(rounds > 0)
+        await this.#pullOnce(0)
+        if (this.#cursor().ackedSeq >= lastSeq) return
+      }
+    } catch (error) {
+      this.#failed(error)
+      throw error
+    }
+  }
+
+  /** Checksums of both sides at one position; equal when nothing differs (I1). */
+  async checksums(): Promise<{ local: ChecksumResponse; central: ChecksumResponse }> {
+    const central = await this.#options.transport.checksum(this.#abort.signal)
+    await this.#pullOnce(0)
+    return { local: localChecksum(this.#options.connection), central }
+  }
+
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return
+    this.#become('closed')
+    this.#stopListening()
+    this.#abort.abort()
+    this.#wake?.()
+    await this.#loops
+    await this.#exclusive.catch(() => undefined)
+    this.#lock.release()
+  }
+
+  async #run(): Promise<void> {
+    await Promise.all([this.#loop(() => this.#pushStep()), this.#loop(() => this.#pullStep())])
+  }
+
+  async #loop(step: () => Promise<void>): Promise<void> {
+    while (!this.#isOver()) {
+      try {
+        await step()
+      } catch (error) {
+        if (this.#isOver()) return
+        this.#failed(error)
+        if (this.#isOver()) return
+        const asked = error instanceof RetryLaterError ? error.retryAfterMs : 0
+        await this.#sleep(this.#backoff.next(asked))
+      }
+    }
+  }
+
+  async #pushStep(): Promise<void> {
+    await this.#pushAll(false)
+    await new Promise<void>((done) => {
+      const timer = setTimeout(done, OUTBOX_POLL_MS)
+      this.#wake = () => {
+        clearTimeout(timer)
+        done()
+      }
+      if (this.#isOver()) this.#wake()
+    })
+    this.#wake = undefined
+  }
+
+  async #pullStep(): Promise<void> {
+    await this.#pullOnce(this.#cursor().cursor === undefined ? 0 : this.#options.pullWaitMs)
+    this.#backoff.reset()
+    if (this.#state !== 'live' && !this.#isOver()) this.#become('live')
+  }
+
+  /** Sends what has not been sent; what stays unacknowledged for long is sent again from there. */
+  async #pushAll(again: boolean): Promise<void> {
+    await this.#options.checkToken()
+    await this.#serialized(async () => {
+      for (;;) {
+        const { ackedSeq } = this.#cursor()
+        const overdue = performance.now() - this.#sentAtMs > ACKNOWLEDGEMENT_MS_MAX
+        if (this.#sentThrough < ackedSeq || again || overdue) this.#sentThrough = ackedSeq
+        again = false
+        const request = this.#outbox.nextPush(this.#sentThrough + 1)
+        if (request === undefined) return
+        const { nextSeq } = await this.#options.transport.push(request, this.#abort.signal)
+        this.#sentThrough = Math.max(nextSeq - 1, this.#sentThrough)
+        this.#sentAtMs = performance.now()
+      }
+    })
+  }
+
+  /** One push at a time: two in flight could arrive in the other order. */
+  #serialized<T>(work: () => Promise<T>): Promise<T> {
+    const next = this.#exclusive.catch(() => undefined).then(work)
+    this.#exclusive = next
+    return next
+  }
+
+  async #pullOnce(waitMs: number): Promise<void> {
+    await this.#options.checkToken()
+    // A pull that waits would apply its batch after one asked for later; the later one takes its place.
+    if (waitMs === 0) this.#pullAbort?.abort()
+    const abort = new AbortController()
+    if (waitMs > 0) this.#pullAbort = abort
+    const signal = AbortSignal.any([this.#abort.signal, abort.signal])
+    const { cursor } = this.#cursor()
+    try {
+      await this.#pullAndApply(cursor, waitMs, signal)
+    } catch (error) {
+      if (error instanceof NeedsWholeScopeSignal)
+        return this.#pullAndApply(undefined, 0, this.#abort.signal)
+      if (abort.signal.aborted && !this.#abort.signal.aborted) return undefined
+      throw error
+    }
+  }
+
+  async #pullAndApply(
+    cursor: string | undefined,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clientId } = readIdentity(this.#options.connection)
+    const { ackedSeq } = this.#cursor()
+    this.#hydrating = cursor === undefined
+    try {
+      const batch = await this.#options.transport.pull(
+        { clientId, cursor, ackedSeq, waitMs },
+        signal,
+      )
+      if (this.#isOver()) return
+      this.#apply(batch, cursor)
+    } finally {
+      this.#hydrating = false
+    }
+  }
+
+  #apply(batch: PullResponse, asked: string | undefined): void {
+    const { connection, clock } = this.#options
+    const now = this.#cursor()
+    // Another pull was faster: this answer was made for where the store no longer stands (I4).
+    if (!batch.whole && now.cursor !== asked) return
+    if (batch.whole && now.nonce === batch.nonce && batch.position < now.position) return
+    const applied = applyBatch(
+      connection,
+      readIdentity(connection),
+      batch,
+      timestampOfMicros(clock()),
+    )
+    for (const outcome of applied.outcomes) this.#emitter.emit('outcome', outcome)
+    if (applied.changes.length > 0) this.#emitter.emit('change', applied.changes)
+    if (applied.outcomes.length > 0) this.#emitter.emit('status', this.status())
+  }
+
+  #cursor(): {
+    cursor: string | undefined
+    nonce: string | null
+    position: number
+    ackedSeq: number
+  } {
+    const row = this.#options.connection.get<{
+      cursor: string | null
+      nonce: string | null
+      position: number
+      acked_seq: number
+    }>('SELECT cursor, nonce, position, acked_seq FROM sync_state')
+    return {
+      cursor: row?.cursor ?? undefined,
+      nonce: row?.nonce ?? null,
+      position: row?.position ?? 0,
+      ackedSeq: row?.acked_seq ?? 0,
+    }
+  }
+
+  #failed(error: unknown): void {
+    if (this.#state === 'closed') return
+    const code = error instanceof AgentDBError ? error.code : 'SERVER_ERROR'
+    const message = error instanceof Error ? error.message : String(error)
+    this.#lastError = { code, message, at: timestampOfMicros(this.#options.clock()) }
+    this.#sentThrough = 0
+    if (stopping.has(code)) {
+      this.#abort.abort()
+      this.#become('stopped')
+      this.#wake?.()
+    } else {
+      this.#become('waiting')
+    }
+  }
+
+  #isOver(): boolean {
+    return this.#state === 'closed' || this.#state === 'stopped'
+  }
+
+  #mustRun(): void {
+    if (this.#state === 'closed')
+      throw new AgentDBError('SYNC_STOPPED', 'this sync was closed; connect again')
+    if (this.#state === 'stopped') {
+      throw new AgentDBError(
+        (this.#lastError?.code ?? 'SYNC_STOPPED') as AgentDBError['code'],
+        this.#lastError?.message ?? 'sync has stopped',
+      )
+    }
+  }
+
+  #become(state: SyncState): void {
+    this.#state = state
+    if (state !== 'waiting') this.#nextRetryAt = undefined
+    if (state === 'live') this.#lastError = undefined
+    this.#emitter.emit('status', this.status())
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    this.#nextRetryAt = timestampOfMicros(this.#options.clock() + Math.round(ms * 1000))
+    await new Promise<void>((done) => {
+      const finish = (): void => {
+        clearTimeout(timer)
+        this.#abort.signal.removeEventListener('abort', finish)
+        done()
+      }
+      const timer = setTimeout(finish, ms)
+      this.#abort.signal.addEventListener('abort', finish)
+    })
+    if (this.#state === 'waiting') this.#become('connecting')
+  }
+}
+
+/** Rounds of push and pull before `now` gives up on an acknowledgement. */
+const DRAIN_ROUNDS_MAX = 20

@@ -1,0 +1,11 @@
+/**
+ * `@llm-copilot/agentdb/sync`: connects a store to the centre.
+ *
+ * @module
+ */
+export type { Change } from './client/apply-batch.ts'
+export { connect } from './client/connect.ts'
+export type { ConnectOptions, Sync } from './client/connect.ts'
+export type { Outcome } from './client/outcome-log.ts'
+export type { SyncEvents, SyncState, SyncStatus } from './client/sync-engine.ts'
+export type { ChecksumResponse, OutcomeKind } from './protocol/messages.ts'
