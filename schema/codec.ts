@@ -106,10 +106,16 @@ function encodeText(shape: ColumnShape, value: unknown): string {
   const max = shape.maxLength
   if (max !== undefined && value.length > max) {
     // Both databases count characters, not code units.
-    const length = [...value.slice(0, max * 2 + 2)].length
-    if (length > max) throw new ValueProblem(`is longer than ${max} characters`)
+    if (codePoints(value, max + 1) > max) throw new ValueProblem(`is longer than ${max} characters`)
   }
   return checkLength(value)
+}
+
+/** Characters as databases count them, up to `most`. */
+function codePoints(text: string, most: number): number {
+  let count = 0
+  for (const _ of text) if (++count >= most) break
+  return count
 }
 
 function encodeArray(shape: ColumnShape, value: unknown): string {

@@ -95,9 +95,9 @@ export class Column<
     return new Column({ ...this.shape, default: { kind: 'now' } })
   }
 
-  /** One more than the largest value among the rows that share `column`; set by the repository. */
-  defaultNextIn(column: string): Column<T, Nullable, true, Server, Derived> {
-    return new Column({ ...this.shape, default: { kind: 'next-in', column } })
+  /** One more than the largest value among the rows that share `within`; set by the repository. */
+  defaultNextIn(within: string): Column<T, Nullable, true, Server, Derived> {
+    return new Column({ ...this.shape, default: { kind: 'next-in', column: within } })
   }
 
   defaultNewId(): Column<T, Nullable, true, Server, Derived> {
@@ -336,12 +336,12 @@ export function wholeGroups(table: TableDefinition, names: Iterable<string>): Se
 export function references(
   table: TableDefinition,
 ): { column: string; target: string; onDelete: OnDelete; nullable: boolean }[] {
-  return Object.entries(table.columns).flatMap(([column, { shape }]) =>
+  return Object.entries(table.columns).flatMap(([name, { shape }]) =>
     shape.references === undefined
       ? []
       : [
           {
-            column,
+            column: name,
             target: shape.references.table,
             onDelete: shape.references.onDelete,
             nullable: shape.nullable,

@@ -88,7 +88,7 @@ export function preview(value: unknown): string {
   if (typeof value === 'bigint') return `${value}n`
   if (value instanceof Float32Array) return `Float32Array(${value.length})`
   try {
-    const text = JSON.stringify(value) ?? String(value)
+    const text = JSON.stringify(value) ?? typeof value
     return text.length > 60 ? `${text.slice(0, 57)}...` : text
   } catch {
     return typeof value

@@ -120,10 +120,11 @@ const optionNames: ReadonlySet<string> = new Set([
   'pollMs',
 ])
 
+function refuse(message: string): never {
+  throw new AgentDBError('INVALID_OPTION', `serve: ${message}`)
+}
+
 function validate(options: ServeOptions): void {
-  const refuse = (message: string): never => {
-    throw new AgentDBError('INVALID_OPTION', `serve: ${message}`)
-  }
   for (const name of Object.keys(options)) {
     if (!optionNames.has(name))
       refuse(`there is no option ${preview(name)}; there are ${[...optionNames].join(', ')}`)

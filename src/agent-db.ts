@@ -170,10 +170,11 @@ const optionNames: ReadonlySet<string> = new Set([
   'clock',
 ])
 
+function refuse(message: string): never {
+  throw new AgentDBError('INVALID_OPTION', `AgentDB.open: ${message}`)
+}
+
 function validateOptions(options: OpenOptions): void {
-  const refuse = (message: string): never => {
-    throw new AgentDBError('INVALID_OPTION', `AgentDB.open: ${message}`)
-  }
   if (typeof options !== 'object' || options === null) refuse('give { path }')
   for (const name of Object.keys(options)) {
     if (!optionNames.has(name))

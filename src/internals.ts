@@ -1,5 +1,4 @@
 import type { Clock } from '../schema/values/timestamp.ts'
-import type { AgentDB } from './agent-db.ts'
 import type { Connection } from './sqlite/connection.ts'
 
 /** What the sync engine needs of a store and nobody else gets. */
@@ -8,13 +7,13 @@ export interface StoreInternals {
   readonly clock: Clock
 }
 
-const registry = new WeakMap<AgentDB, StoreInternals>()
+const registry = new WeakMap<object, StoreInternals>()
 
-export function registerInternals(db: AgentDB, internals: StoreInternals): void {
+export function registerInternals(db: object, internals: StoreInternals): void {
   registry.set(db, internals)
 }
 
-export function internalsOf(db: AgentDB): StoreInternals {
+export function internalsOf(db: object): StoreInternals {
   const internals = registry.get(db)
   if (internals === undefined) throw new TypeError('give an AgentDB that AgentDB.open made')
   return internals

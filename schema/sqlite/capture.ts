@@ -30,9 +30,10 @@ function trigger(name: string, on: string, when: string, body: string): string {
   return `CREATE TRIGGER ${name} ${on} WHEN ${when}\nBEGIN\n    ${body.trim()}\nEND`
 }
 
+const raise = (message: string): string => `SELECT RAISE(ABORT, 'agentdb: ${message}');`
+
 function guards(table: TableDefinition): string[] {
   const t = table.name
-  const raise = (message: string): string => `SELECT RAISE(ABORT, 'agentdb: ${message}');`
   const isStub = `EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = ${table.number})`
   const out = [
     trigger(

@@ -1,5 +1,5 @@
 import { Kysely, PostgresDialect } from 'kysely'
-import pg from 'pg'
+import { Pool, type PoolConfig, type QueryResult, type QueryResultRow } from 'pg'
 import { AgentDBError, preview } from '../../schema/errors.ts'
 import type { CentralDatabase } from '../../schema/types.ts'
 import { openEmbedded, type EmbeddedPostgres } from './embedded.ts'
@@ -34,10 +34,10 @@ const POSTGRES_VERSION_MIN = 140_000
 export class Database implements Session {
   readonly kind: 'postgres' | 'pglite'
   readonly kysely: Kysely<CentralDatabase>
-  readonly #pool: pg.Pool
+  readonly #pool: Pool
   readonly #embedded: EmbeddedPostgres | undefined
 
-  private constructor(pool: pg.Pool, embedded: EmbeddedPostgres | undefined) {
+  private constructor(pool: Pool, embedded: EmbeddedPostgres | undefined) {
     this.kind = embedded === undefined ? 'postgres' : 'pglite'
     this.#pool = pool
     this.#embedded = embedded
@@ -48,7 +48,7 @@ export class Database implements Session {
 
   static async open(options: DatabaseOptions): Promise<Database> {
     const embedded = options.url === undefined ? await openEmbedded(options.folder) : undefined
-    const pool = new pg.Pool({
+    const pool = new Pool({
       ...(embedded === undefined ? connectionConfig(options) : embedded.poolConfig),
       types: centralTypes,
     })
@@ -63,7 +63,7 @@ export class Database implements Session {
   }
 
   async query<R>(sql: string, parameters: readonly unknown[] = []): Promise<Result<R>> {
-    return result(await this.#pool.query<pg.QueryResultRow>(sql, [...parameters]))
+    return result(await this.#pool.query<QueryResultRow>(sql, [...parameters]))
   }
 
   /**
@@ -77,7 +77,7 @@ export class Database implements Session {
     const client = await this.#pool.connect()
     const session: Session = {
       query: async <R>(sql: string, parameters: readonly unknown[] = []) =>
-        result<R>(await client.query<pg.QueryResultRow>(sql, [...parameters])),
+        result<R>(await client.query<QueryResultRow>(sql, [...parameters])),
     }
     let broken = false
     try {
@@ -116,11 +116,11 @@ export class Database implements Session {
   }
 }
 
-function result<R>({ rows, rowCount }: pg.QueryResult): Result<R> {
+function result<R>({ rows, rowCount }: QueryResult): Result<R> {
   return { rows: rows as R[], rowCount: rowCount ?? 0 }
 }
 
-function connectionConfig({ url, connectionsMax }: DatabaseOptions): pg.PoolConfig {
+function connectionConfig({ url, connectionsMax }: DatabaseOptions): PoolConfig {
   return {
     connectionString: url,
     application_name: 'llm_copilot_agent',

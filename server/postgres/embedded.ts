@@ -8,7 +8,7 @@ import { pg_trgm } from '@electric-sql/pglite/contrib/pg_trgm'
 import { pgcrypto } from '@electric-sql/pglite/contrib/pgcrypto'
 import { uuid_ossp } from '@electric-sql/pglite/contrib/uuid_ossp'
 import { createPgConfig } from '@electric-sql/pglite/node-postgres'
-import type pg from 'pg'
+import type { PoolConfig } from 'pg'
 import { AgentDBError } from '../../schema/errors.ts'
 
 /**
@@ -16,7 +16,7 @@ import { AgentDBError } from '../../schema/errors.ts'
  * process, not a power cut: it never calls fsync. It has one session, no checkpointer and no autovacuum.
  */
 export interface EmbeddedPostgres {
-  readonly poolConfig: pg.PoolConfig
+  readonly poolConfig: PoolConfig
   close(): Promise<void>
 }
 
@@ -59,7 +59,8 @@ function embedded(database: PGlite, release: () => Promise<void>): EmbeddedPostg
   )
   upkeep.unref()
   return {
-    poolConfig: { ...createPgConfig(database), max: 1 },
+    // One session, whatever the pool would like.
+    poolConfig: Object.assign(createPgConfig(database), { max: 1 }),
     async close() {
       clearInterval(upkeep)
       if (!database.closed) await database.close()

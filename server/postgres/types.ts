@@ -1,4 +1,4 @@
-import pg from 'pg'
+import { types, type CustomTypesConfig } from 'pg'
 import { canonicalTimestamp } from '../../schema/values/timestamp.ts'
 import { decodeVector } from '../../schema/values/vector.ts'
 
@@ -29,10 +29,10 @@ const parsers = new Map<number, Parser>([
   [Oid.bytea, (text) => decodeVector(Buffer.from(text.slice(2), 'hex'))],
 ])
 
-export const centralTypes: pg.CustomTypesConfig = {
+export const centralTypes: CustomTypesConfig = {
   getTypeParser(oid: number, format?: 'text' | 'binary') {
     const own = format === 'binary' ? undefined : parsers.get(oid)
     // oxlint-disable-next-line typescript/no-unsafe-return -- pg's own signature is any
-    return own ?? (pg.types.getTypeParser(oid, format ?? 'text') as Parser)
+    return own ?? (types.getTypeParser(oid, format ?? 'text') as Parser)
   },
 }

@@ -64,20 +64,20 @@ function fromImage(shape: ColumnShape, value: unknown, exact: boolean): Stored {
     case 'boolean':
       return value === true ? 1 : 0
     case 'timestamp':
-      return timestampFromImage(String(value))
+      return timestampFromImage(value as string)
     case 'vector':
-      return Buffer.from(String(value).slice(2), 'hex')
+      return Buffer.from((value as string).slice(2), 'hex')
     case 'text[]':
     case 'integer[]':
     case 'uuid[]':
-      return JSON.stringify(value)
+      return flatArray(value)
     case 'integer':
       return Number(value)
     case 'uuid':
     case 'text':
     case 'enum':
     case 'inet':
-      return textFromImage(String(value))
+      return textFromImage(value as string)
     default:
       return unreachable(shape.kind)
   }
@@ -90,6 +90,12 @@ function jsonFromImage(value: unknown, exact: boolean): string {
   } catch {
     return UNHOLDABLE
   }
+}
+
+/** An array of arrays, which only SQL at the centre can make, has no type here. */
+function flatArray(value: unknown): string {
+  const isFlat = Array.isArray(value) && !value.some((element) => Array.isArray(element))
+  return isFlat ? JSON.stringify(value) : '[]'
 }
 
 const textFromImage = (text: string): string => (textProblem(text) === undefined ? text : '')

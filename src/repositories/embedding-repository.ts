@@ -88,7 +88,7 @@ export class EmbeddingRepository extends Repository<'embeddings'> {
       filled['timestamp'] = this.now()
       if (content !== undefined) {
         filled['content_preview'] = characters(content, PREVIEW_LENGTH[collection])
-        filled['char_count'] = [...content].length
+        filled['char_count'] = Array.from(content).length
       }
     } else {
       filled['indexed_at'] = this.now()
@@ -98,7 +98,9 @@ export class EmbeddingRepository extends Repository<'embeddings'> {
 }
 
 const characters = (text: string, count: number): string =>
-  [...text.slice(0, count * 2)].slice(0, count).join('')
+  Array.from(text.slice(0, count * 2))
+    .slice(0, count)
+    .join('')
 
 const contentPreview = ({ collection, content }: PutEmbedding): string | null =>
   content === undefined ? null : characters(content, PREVIEW_LENGTH[collection])

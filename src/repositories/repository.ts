@@ -11,8 +11,7 @@ import { mustTable, type TableName } from '../../schema/tables.ts'
 import type { NewRow, Patch, Row } from '../../schema/types.ts'
 import { newId } from '../../schema/values/id.ts'
 import { timestampOfMicros, type Clock } from '../../schema/values/timestamp.ts'
-import type Database from 'better-sqlite3'
-import type { Connection } from '../sqlite/connection.ts'
+import type { Connection, Statement } from '../sqlite/connection.ts'
 import { fromSqlite } from '../sqlite/errors.ts'
 import { compileList, notStub, type ListOptions } from './list-query.ts'
 import { rowDecoder, type RowDecoder } from './row-codec.ts'
@@ -36,8 +35,8 @@ export class Repository<N extends TableName> {
   readonly #columns: readonly string[]
   readonly #decode: RowDecoder<Row<N>>
   readonly #defaults: Readonly<Record<string, unknown>>
-  #find: Database.Statement<Stored[], Stored[]> | undefined
-  #insert: Database.Statement | undefined
+  #find: Statement<Stored[], Stored[]> | undefined
+  #insert: Statement | undefined
 
   constructor(
     context: RepositoryContext,
@@ -53,7 +52,7 @@ export class Repository<N extends TableName> {
 
   /** The row of an id, or undefined where there is none, it is deleted, or it lies outside the scope. */
   find(id: string): Row<N> | undefined {
-    const raw = this.#findStatement().get(id) as Stored[] | undefined
+    const raw = this.#findStatement().get(id)
     return raw === undefined ? undefined : this.#decode(raw)
   }
 
@@ -206,20 +205,20 @@ export class Repository<N extends TableName> {
     }
   }
 
-  #findStatement(): Database.Statement<Stored[], Stored[]> {
+  #findStatement(): Statement<Stored[], Stored[]> {
     this.#find ??= this.#prepareFind()
     if (!this.context.connection.isOpen)
       throw new AgentDBError('STORE_CLOSED', 'the store is closed; open it again')
     return this.#find
   }
 
-  #prepareFind(): Database.Statement<Stored[], Stored[]> {
+  #prepareFind(): Statement<Stored[], Stored[]> {
     const { table } = this
     const live = table.softDelete === undefined ? '' : ` AND t.${table.softDelete} IS NULL`
     const statement = this.context.connection.prepareOwn(
       `SELECT ${this.#columns.map((name) => `t.${name}`).join(', ')} FROM ${table.name} t WHERE t.id = ?${live} AND ${notStub(table)}`,
     )
-    return statement.raw() as Database.Statement<Stored[], Stored[]>
+    return statement.raw() as Statement<Stored[], Stored[]>
   }
 
   #mustBeKnown(column: string): void {

@@ -190,11 +190,12 @@ interface Change {
 const place = (collection: string, model: string | undefined, dimension: number): string =>
   `${collection} ${model ?? '?'} ${dimension}`
 
+function refuse(message: string): never {
+  throw new AgentDBError('INVALID_OPTION', `search: ${message}`)
+}
+
 function validated(options: SearchOptions): SearchOptions {
   const { collection, text, vector, k, filter, minScore } = options
-  const refuse = (message: string): never => {
-    throw new AgentDBError('INVALID_OPTION', `search: ${message}`)
-  }
   if (!collections.includes(collection))
     refuse(`there is no collection ${preview(collection)}; there are ${collections.join(', ')}`)
   if ((text === undefined) === (vector === undefined)) refuse('give text or vector, one of them')

@@ -2,6 +2,9 @@ import Database from 'better-sqlite3'
 import { AgentDBError, assert } from '../../schema/errors.ts'
 import { fromSqlite } from './errors.ts'
 
+/** A prepared statement of the store. */
+export type Statement<P extends unknown[] = unknown[], R = unknown> = Database.Statement<P, R>
+
 export type Synchronous = 'normal' | 'full'
 
 export interface ConnectionOptions {

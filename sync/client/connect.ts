@@ -102,10 +102,11 @@ const optionNames: ReadonlySet<string> = new Set([
   'start',
 ])
 
+function refuse(message: string): never {
+  throw new AgentDBError('INVALID_OPTION', `connect: ${message}`)
+}
+
 function validate(options: ConnectOptions): void {
-  const refuse = (message: string): never => {
-    throw new AgentDBError('INVALID_OPTION', `connect: ${message}`)
-  }
   for (const name of Object.keys(options)) {
     if (!optionNames.has(name))
       refuse(`there is no option ${preview(name)}; there are ${[...optionNames].join(', ')}`)

@@ -247,7 +247,7 @@ function decideUpdate(
       kept: pick(current, values),
     })),
   ]
-  const differs = [...Object.keys(mutation.patch)].filter(
+  const differs = Object.keys(mutation.patch).filter(
     (column) => !sameStored(image[column], mutation.patch[column]),
   )
   const kind = changed === undefined ? merged.outcome : 'merged'
