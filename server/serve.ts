@@ -10,6 +10,7 @@ import { Database } from './postgres/database.ts'
 import { migrateCentre } from './postgres/migrator.ts'
 import { Feed } from './sync/feed.ts'
 import { LogTail } from './sync/log-tail.ts'
+import { ClientBindings } from './sync/principal.ts'
 import { PushService } from './sync/push/push.ts'
 
 export interface ServeOptions {
@@ -76,11 +77,12 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
   const secret = await loadSecret(database, options.secret)
   const tail = new LogTail(database, options.pollMs ?? (database.kind === 'pglite' ? 100 : 50))
   await tail.refresh()
+  const bindings = new ClientBindings()
   const app = createApp({
     database,
     secret,
-    feed: new Feed(database, tail, secret),
-    push: new PushService(database, tail, systemClock),
+    feed: new Feed(database, tail, bindings, secret),
+    push: new PushService(database, tail, bindings, systemClock),
   })
   const { host = '127.0.0.1', port = 7400 } = options
   try {

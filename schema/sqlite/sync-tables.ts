@@ -24,8 +24,7 @@ export const syncTables: readonly string[] = [
   cursor TEXT,
   acked_seq INTEGER NOT NULL DEFAULT 0,
   acked_id TEXT,
-  durable_seq INTEGER NOT NULL DEFAULT 0,
-  stopped TEXT
+  durable_seq INTEGER NOT NULL DEFAULT 0
 ) STRICT`,
   `CREATE TABLE sync_tx (
   seq INTEGER PRIMARY KEY,

@@ -1,4 +1,5 @@
 import { AgentDBError } from '../../schema/errors.ts'
+import { users } from '../../schema/tables/users.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { PullResponse } from '../../sync/protocol/messages.ts'
 import type { Database } from '../postgres/database.ts'
@@ -7,7 +8,7 @@ import { hydrate } from './hydrate.ts'
 import { readLog } from './log-entry.ts'
 import type { LogTail } from './log-tail.ts'
 import { isOfThisHistory, type Batch } from './positions.ts'
-import { bindClient, keysOf, loadPrincipal, type Principal } from './principal.ts'
+import { keysOf, loadPrincipal, type ClientBindings, type Principal } from './principal.ts'
 import { PullBuilder } from './pull-response.ts'
 
 export interface PullRequest {
@@ -28,25 +29,29 @@ export const PULL_WAIT_MS_MAX = 55_000
 export class Feed {
   readonly #database: Database
   readonly #tail: LogTail
+  readonly #bindings: ClientBindings
   readonly #secret: Uint8Array
 
-  constructor(database: Database, tail: LogTail, secret: Uint8Array) {
+  constructor(database: Database, tail: LogTail, bindings: ClientBindings, secret: Uint8Array) {
     this.#database = database
     this.#tail = tail
+    this.#bindings = bindings
     this.#secret = secret
   }
 
   async pull(request: PullRequest): Promise<PullResponse> {
     const principal = await loadPrincipal(this.#database, request.claims)
-    await bindClient(this.#database, request.clientId, principal)
+    await this.#bindings.bind(this.#database, request.clientId, principal)
     if (request.cursor === undefined) return this.#whole(request, principal)
     const cursor = verifyCursor(request.cursor, this.#secret)
     await this.#mustBeOurs(cursor)
     if (cursor.schema !== SCHEMA_VERSION) return this.#whole(request, principal)
-    return this.#since(request, cursor)
+    return this.#since(request, cursor, principal)
   }
 
   async #mustBeOurs(cursor: Cursor): Promise<void> {
+    const { head } = this.#tail
+    if (head?.nonce === cursor.nonce && cursor.position <= head.position) return
     if (await isOfThisHistory(this.#database, cursor.nonce, cursor.position)) return
     throw new AgentDBError(
       'FORKED',
@@ -54,15 +59,19 @@ export class Feed {
     )
   }
 
-  async #since(request: PullRequest, cursor: Cursor): Promise<PullResponse> {
+  async #since(request: PullRequest, cursor: Cursor, known: Principal): Promise<PullResponse> {
     const deadline = performance.now() + Math.min(request.waitMs, PULL_WAIT_MS_MAX)
-    await this.#tail.refresh()
+    // Whoever waits is woken; whoever does not wants all that is committed by now.
+    if (request.waitMs === 0) await this.#tail.refresh()
+    let principal = known
     let { position } = cursor
     for (;;) {
       const head = this.#mustHead()
       const entries = await this.#entries(position, head, cursor)
-      // Role and status are read after the span, so that they are at least as new as what it holds.
-      const principal = await loadPrincipal(this.#database, request.claims)
+      // Where the span changed the user, role and status are read again: at least as new as what it holds.
+      if (entries.some(({ tbl, id }) => tbl === users.number && id === principal.userId)) {
+        principal = await loadPrincipal(this.#database, request.claims)
+      }
       if (principal.role !== cursor.scope) return this.#whole(request, principal)
       const builder = this.#builder(request, principal)
       for (const entry of entries) builder.add(entry)

@@ -32,15 +32,38 @@ export async function loadPrincipal(
 export const keysOf = (principal: Principal, clientId: string): string[] =>
   scopeKeys({ id: principal.userId, role: principal.role }, clientId)
 
+/** Bindings that a server remembers; they never change. */
+const REMEMBERED_MAX = 100_000
+
 /**
  * Binds a client to user and agent at first contact, and holds it to them ever after: bound to nobody, one user could
  * move another's watermark and so erase its writes.
  */
-export async function bindClient(
+export class ClientBindings {
+  readonly #known = new Map<string, string>()
+
+  async bind(session: Session, clientId: string, principal: Principal): Promise<void> {
+    const wanted = JSON.stringify([principal.userId, principal.agentId])
+    let bound = this.#known.get(clientId)
+    if (bound === undefined) {
+      bound = await firstContact(session, clientId, principal)
+      if (this.#known.size >= REMEMBERED_MAX) this.#known.clear()
+      this.#known.set(clientId, bound)
+    }
+    if (bound !== wanted) {
+      throw new AgentDBError(
+        'FORBIDDEN',
+        'this store has synced as another user or agent; a token of that one is needed',
+      )
+    }
+  }
+}
+
+async function firstContact(
   session: Session,
   clientId: string,
   principal: Principal,
-): Promise<void> {
+): Promise<string> {
   await session.query(
     'INSERT INTO sync.client (client_id, user_id, agent_id) VALUES ($1, $2, $3) ON CONFLICT (client_id) DO NOTHING',
     [clientId, principal.userId, principal.agentId],
@@ -49,10 +72,5 @@ export async function bindClient(
     'SELECT user_id, agent_id FROM sync.client WHERE client_id = $1',
     [clientId],
   )
-  if (rows[0]?.user_id !== principal.userId || rows[0].agent_id !== principal.agentId) {
-    throw new AgentDBError(
-      'FORBIDDEN',
-      'this store has synced as another user or agent; a token of that one is needed',
-    )
-  }
+  return JSON.stringify([rows[0]?.user_id, rows[0]?.agent_id])
 }

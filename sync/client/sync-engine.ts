@@ -246,13 +246,17 @@ export class SyncEngine {
     const abort = new AbortController()
     if (waitMs > 0) this.#pullAbort = abort
     const signal = AbortSignal.any([this.#abort.signal, abort.signal])
-    const { cursor } = this.#cursor()
     try {
-      await this.#pullAndApply(cursor, waitMs, signal)
+      let isApplied = false
+      // An answer made for where the store no longer stands is dropped; who wants the head now asks again.
+      do isApplied = await this.#pullAndApply(this.#cursor().cursor, waitMs, signal)
+      while (!isApplied && waitMs === 0 && !this.#isOver())
     } catch (error) {
-      if (error instanceof NeedsWholeScopeSignal)
-        return this.#pullAndApply(undefined, 0, this.#abort.signal)
-      if (abort.signal.aborted && !this.#abort.signal.aborted) return undefined
+      if (error instanceof NeedsWholeScopeSignal) {
+        await this.#pullAndApply(undefined, 0, this.#abort.signal)
+        return
+      }
+      if (abort.signal.aborted && !this.#abort.signal.aborted) return
       throw error
     }
   }
@@ -261,7 +265,7 @@ export class SyncEngine {
     cursor: string | undefined,
     waitMs: number,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { clientId } = readIdentity(this.#options.connection)
     const { ackedSeq } = this.#cursor()
     this.#hydrating = cursor === undefined
@@ -270,19 +274,18 @@ export class SyncEngine {
         { clientId, cursor, ackedSeq, waitMs },
         signal,
       )
-      if (this.#isOver()) return
-      this.#apply(batch, cursor)
+      return !this.#isOver() && this.#apply(batch, cursor)
     } finally {
       this.#hydrating = false
     }
   }
 
-  #apply(batch: PullResponse, asked: string | undefined): void {
+  /** False where another pull was faster: the answer was made for where the store no longer stands (I4). */
+  #apply(batch: PullResponse, asked: string | undefined): boolean {
     const { connection, clock } = this.#options
     const now = this.#cursor()
-    // Another pull was faster: this answer was made for where the store no longer stands (I4).
-    if (!batch.whole && now.cursor !== asked) return
-    if (batch.whole && now.nonce === batch.nonce && batch.position < now.position) return
+    if (!batch.whole && now.cursor !== asked) return false
+    if (batch.whole && now.nonce === batch.nonce && batch.position < now.position) return false
     const applied = applyBatch(
       connection,
       readIdentity(connection),
@@ -292,6 +295,7 @@ export class SyncEngine {
     for (const outcome of applied.outcomes) this.#emitter.emit('outcome', outcome)
     if (applied.changes.length > 0) this.#emitter.emit('change', applied.changes)
     if (applied.outcomes.length > 0) this.#emitter.emit('status', this.status())
+    return true
   }
 
   #cursor(): {

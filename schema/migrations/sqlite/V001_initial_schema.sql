@@ -12,8 +12,7 @@ CREATE TABLE sync_state (
   cursor TEXT,
   acked_seq INTEGER NOT NULL DEFAULT 0,
   acked_id TEXT,
-  durable_seq INTEGER NOT NULL DEFAULT 0,
-  stopped TEXT
+  durable_seq INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE sync_tx (

@@ -2,10 +2,11 @@ import { AgentDBError } from '../../../schema/errors.ts'
 import type { Clock } from '../../../schema/values/timestamp.ts'
 import type { Snapshot } from '../../../sync/merge/snapshot.ts'
 import type { PushRequest, PushResponse } from '../../../sync/protocol/messages.ts'
+import type { Claims } from '../../auth/tokens.ts'
 import type { Database, Session } from '../../postgres/database.ts'
 import type { LogTail } from '../log-tail.ts'
 import { baseSnapshot } from '../positions.ts'
-import { bindClient, keysOf, loadPrincipal, type Principal } from '../principal.ts'
+import { keysOf, loadPrincipal, type ClientBindings } from '../principal.ts'
 import { classifyFailure, refusalOf } from './database-failure.ts'
 import { decideTransaction, nextVersionRule, versionKey, type DecisionContext } from './decide.ts'
 import { lockRows } from './lock.ts'
@@ -19,7 +20,7 @@ const GROUP_MUTATIONS_MAX = 500
 const ATTEMPTS_MAX = 8
 
 interface Pusher {
-  readonly principal: Principal
+  readonly claims: Claims
   readonly clientId: string
 }
 
@@ -38,21 +39,20 @@ interface Watermark {
 export class PushService {
   readonly #database: Database
   readonly #tail: LogTail
+  readonly #bindings: ClientBindings
   readonly #clock: Clock
 
-  constructor(database: Database, tail: LogTail, clock: Clock) {
+  constructor(database: Database, tail: LogTail, bindings: ClientBindings, clock: Clock) {
     this.#database = database
     this.#tail = tail
+    this.#bindings = bindings
     this.#clock = clock
   }
 
-  async push(
-    claims: { userId: string; agentId: string },
-    request: PushRequest,
-  ): Promise<PushResponse> {
+  async push(claims: Claims, request: PushRequest): Promise<PushResponse> {
     const principal = await loadPrincipal(this.#database, claims)
-    await bindClient(this.#database, request.clientId, principal)
-    const pusher: Pusher = { principal, clientId: request.clientId }
+    await this.#bindings.bind(this.#database, request.clientId, principal)
+    const pusher: Pusher = { claims, clientId: request.clientId }
     const transactions = readTransactions(request, this.#clock())
     mustBeContiguous(transactions)
     const start = await readWatermark(this.#database, pusher.clientId, '')
@@ -128,7 +128,7 @@ export class PushService {
 /** One attempt at a group inside a server transaction. With `progress`, each write is carried out on its own. */
 async function applyOnce(
   session: Session,
-  { principal, clientId }: Pusher,
+  { claims, clientId }: Pusher,
   group: readonly ClientTransaction[],
   forced: Forced,
   progress?: { n: number },
@@ -142,6 +142,8 @@ async function applyOnce(
       'PROTOCOL',
       `transaction ${mark.seq + 1} comes next, not ${todo[0]?.seq}`,
     )
+  // Role and status as they are now, not as they were when the request came.
+  const principal = await loadPrincipal(session, claims)
   await lockRows(session, todo)
   const snapshots = await baseSnapshots(session, todo)
   const state = await loadWorkingState(session, clientId, todo)
