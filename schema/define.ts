@@ -39,6 +39,7 @@ export type ColumnDefault =
   | { readonly kind: 'now' }
   | { readonly kind: 'new-id' }
   | { readonly kind: 'next-in'; readonly column: string }
+  | { readonly kind: 'acting-user' }
 
 /** Who may set a column: see {@link Column.write}. */
 export type ColumnWrite = 'always' | 'insert' | 'never'
@@ -102,6 +103,13 @@ export class Column<
 
   defaultNewId(): Column<T, Nullable, true, Server, Derived> {
     return new Column({ ...this.shape, default: { kind: 'new-id' } })
+  }
+
+  /** The user of the store, where the program does not name one; set by the repository. */
+  actingUser(): this & { readonly $actingUser: true } {
+    return new Column({ ...this.shape, default: { kind: 'acting-user' } }) as this & {
+      readonly $actingUser: true
+    }
   }
 
   references(table: string, onDelete: OnDelete): this {

@@ -15,8 +15,10 @@ type AgentNames<C extends Columns> = {
 type InsertNames<C extends Columns> = {
   [K in AgentNames<C>]: IsDerived<C[K]> extends true ? never : K
 }[AgentNames<C>]
+/** Columns that the repository fills with the store's user. */
+type IsActingUser<C> = C extends { readonly $actingUser: true } ? true : false
 type RequiredNames<C extends Columns> = {
-  [K in InsertNames<C>]: IsOptional<C[K]> extends true ? never : K
+  [K in InsertNames<C>]: true extends IsOptional<C[K]> | IsActingUser<C[K]> ? never : K
 }[InsertNames<C>]
 
 type Simplify<T> = { [K in keyof T]: T[K] }

@@ -79,26 +79,23 @@ export class AgentDB {
     this.userId = identity.userId
     this.agentId = identity.agentId
     this.#connection = connection
-    const context: RepositoryContext = { connection, clock }
-    const own = { user_id: identity.userId }
+    const context: RepositoryContext = { connection, clock, userId: identity.userId }
     const embedder =
       options.embed === undefined
         ? hashingEmbedder
         : { model: options.embedModel ?? 'custom', embed: options.embed }
     this.users = new Repository(context, 'users')
     this.sessions = new Repository(context, 'sessions')
-    this.conversations = new Repository(context, 'conversations', own)
+    this.conversations = new Repository(context, 'conversations')
     this.messages = new Repository(context, 'messages')
-    this.workflows = new Repository(context, 'workflows', own)
-    this.workflowExecutions = new Repository(context, 'workflow_executions', own)
+    this.workflows = new Repository(context, 'workflows')
+    this.workflowExecutions = new Repository(context, 'workflow_executions')
     this.stepExecutions = new Repository(context, 'step_executions')
     this.incidents = new Repository(context, 'incidents')
     this.runbooks = new Repository(context, 'runbooks')
-    this.runbookExecutions = new Repository(context, 'runbook_executions', {
-      executed_by: identity.userId,
-    })
-    this.auditLogs = new Repository(context, 'audit_logs', own)
-    this.embeddings = new EmbeddingRepository(context, identity.userId, embedder)
+    this.runbookExecutions = new Repository(context, 'runbook_executions')
+    this.auditLogs = new Repository(context, 'audit_logs')
+    this.embeddings = new EmbeddingRepository(context, embedder)
     this.syncConflicts = new ConflictLog(connection)
     this.kysely = new Kysely<AgentDatabase>({ dialect: new StoreDialect(connection) })
     this.#search = new VectorSearch(connection, embedder)

@@ -19,7 +19,7 @@ export const auditLogs = defineTable('audit_logs', {
   owner: { kind: 'column', column: 'user_id' },
   columns: {
     id: uuid().notNull().defaultNewId(),
-    user_id: uuid(),
+    user_id: uuid().actingUser(),
     session_id: uuid(),
     action: enumOf(auditAction).notNull(),
     resource_type: varchar(100).notNull(),

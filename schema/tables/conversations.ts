@@ -8,7 +8,7 @@ export const conversations = defineTable('conversations', {
   columns: {
     id: uuid().notNull().defaultNewId(),
     session_id: uuid().references('sessions', 'set null'),
-    user_id: uuid().notNull().references('users', 'cascade').fixed(),
+    user_id: uuid().notNull().actingUser().references('users', 'cascade').fixed(),
     title: varchar(500),
     description: text(),
     tags: textArray().default('[]'),

@@ -19,7 +19,7 @@ export const embeddings = defineTable('embeddings', {
   owner: { kind: 'column', column: 'user_id' },
   columns: {
     id: uuid().notNull().defaultNewId(),
-    user_id: uuid().notNull().references('users', 'cascade'),
+    user_id: uuid().notNull().actingUser().references('users', 'cascade'),
     collection: varchar(64).notNull(),
     model: varchar(100).notNull().writable(),
     dimension: integer().notNull().writable(),

@@ -57,7 +57,7 @@ export const runbookExecutions = defineTable('runbook_executions', {
     id: uuid().notNull().defaultNewId(),
     runbook_id: uuid().notNull().references('runbooks', 'cascade').fixed(),
     incident_id: uuid().references('incidents', 'set null'),
-    executed_by: uuid().notNull().references('users', 'cascade').fixed(),
+    executed_by: uuid().notNull().actingUser().references('users', 'cascade').fixed(),
     status: enumOf(executionStatus).notNull().default('running'),
     is_automated: boolean().default(false),
     current_step: integer(),

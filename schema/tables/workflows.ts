@@ -19,7 +19,7 @@ export const workflows = defineTable('workflows', {
   owner: { kind: 'column', column: 'user_id' },
   columns: {
     id: uuid().notNull().defaultNewId(),
-    user_id: uuid().notNull().references('users', 'cascade').fixed(),
+    user_id: uuid().notNull().actingUser().references('users', 'cascade').fixed(),
     name: varchar(255).notNull(),
     description: text(),
     version: integer().notNull().default(1),
@@ -62,7 +62,7 @@ export const workflowExecutions = defineTable('workflow_executions', {
   columns: {
     id: uuid().notNull().defaultNewId(),
     workflow_id: uuid().notNull().references('workflows', 'cascade').fixed(),
-    user_id: uuid().notNull().references('users', 'cascade').fixed(),
+    user_id: uuid().notNull().actingUser().references('users', 'cascade').fixed(),
     status: enumOf(executionStatus).notNull().default('queued'),
     parameters: json().default('{}').comment('Runtime parameters'),
     environment: json().default('{}').comment('Runtime environment'),

@@ -29,8 +29,8 @@ const PREVIEW_LENGTH: Readonly<Record<Collection, number>> = {
 export class EmbeddingRepository extends Repository<'embeddings'> {
   readonly #embedder: Embedder
 
-  constructor(context: RepositoryContext, userId: string, embedder: Embedder) {
-    super(context, 'embeddings', { user_id: userId })
+  constructor(context: RepositoryContext, embedder: Embedder) {
+    super(context, 'embeddings')
     this.#embedder = embedder
   }
 
@@ -78,7 +78,7 @@ export class EmbeddingRepository extends Repository<'embeddings'> {
       ...(input.id === undefined ? {} : { id: input.id }),
       collection: input.collection,
       ...content,
-    } as Parameters<Repository<'embeddings'>['create']>[0])
+    })
   }
 
   /** Fields that follow from the content are filled in; what the caller gives stands. */

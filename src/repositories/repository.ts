@@ -19,6 +19,8 @@ import { rowDecoder, type RowDecoder } from './row-codec.ts'
 export interface RepositoryContext {
   readonly connection: Connection
   readonly clock: Clock
+  /** The user whose store it is. */
+  readonly userId: string
 }
 
 /**
@@ -34,20 +36,14 @@ export class Repository<N extends TableName> {
   protected readonly table: TableDefinition
   readonly #columns: readonly string[]
   readonly #decode: RowDecoder<Row<N>>
-  readonly #defaults: Readonly<Record<string, unknown>>
   #find: Statement<Stored[], Stored[]> | undefined
   #insert: Statement | undefined
 
-  constructor(
-    context: RepositoryContext,
-    name: N,
-    defaults: Readonly<Record<string, unknown>> = {},
-  ) {
+  constructor(context: RepositoryContext, name: N) {
     this.context = context
     this.table = mustTable(name)
     this.#columns = agentColumns(this.table)
     this.#decode = rowDecoder(this.table)
-    this.#defaults = defaults
   }
 
   /** The row of an id, or undefined where there is none, it is deleted, or it lies outside the scope. */
@@ -151,13 +147,13 @@ export class Repository<N extends TableName> {
     const shape = mustColumn(this.table, column)
     const value = input[column]
     if (value !== undefined) return encodeColumn(this.table, column, value)
-    const own = this.#defaults[column]
-    if (own !== undefined) return encodeColumn(this.table, column, own)
     switch (shape.default?.kind) {
       case 'now':
         return now
       case 'new-id':
         return newId()
+      case 'acting-user':
+        return this.context.userId
       case 'next-in':
         return this.#nextIn(column, shape.default.column, input)
       case 'literal': {

@@ -247,10 +247,11 @@ export class SyncEngine {
     if (waitMs > 0) this.#pullAbort = abort
     const signal = AbortSignal.any([this.#abort.signal, abort.signal])
     try {
-      let isApplied = false
       // An answer made for where the store no longer stands is dropped; who wants the head now asks again.
-      do isApplied = await this.#pullAndApply(this.#cursor().cursor, waitMs, signal)
-      while (!isApplied && waitMs === 0 && !this.#isOver())
+      for (;;) {
+        const isApplied = await this.#pullAndApply(this.#cursor().cursor, waitMs, signal)
+        if (isApplied || waitMs > 0 || this.#isOver()) return
+      }
     } catch (error) {
       if (error instanceof NeedsWholeScopeSignal) {
         await this.#pullAndApply(undefined, 0, this.#abort.signal)
