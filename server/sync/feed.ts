@@ -67,7 +67,12 @@ export class Feed {
     let { position } = cursor
     for (;;) {
       const head = this.#mustHead()
-      const entries = await this.#entries(position, head, cursor)
+      const entries = await this.#entries(
+        position,
+        head,
+        cursor,
+        keysOf(principal, request.clientId),
+      )
       // Where the span changed the user, role and status are read again: at least as new as what it holds.
       if (entries.some(({ tbl, id }) => tbl === users.number && id === principal.userId)) {
         principal = await loadPrincipal(this.#database, request.claims)
@@ -85,7 +90,12 @@ export class Feed {
   }
 
   /** Entries of `(position, head]`: from memory, or from the log for whoever is far behind. */
-  async #entries(position: number, head: Batch, cursor: Cursor): ReturnType<typeof readLog> {
+  async #entries(
+    position: number,
+    head: Batch,
+    cursor: Cursor,
+    keys: readonly string[],
+  ): ReturnType<typeof readLog> {
     const recent = this.#tail.since(position)
     if (recent !== undefined) {
       return recent
@@ -100,7 +110,7 @@ export class Feed {
     if (from === undefined) {
       throw new AgentDBError('FORKED', `the centre no longer has position ${cursor.position}`)
     }
-    return readLog(this.#database, { from: from.snapshot, to: head.snapshot })
+    return readLog(this.#database, { from: from.snapshot, to: head.snapshot }, keys)
   }
 
   async #whole(request: PullRequest, principal: Principal): Promise<PullResponse> {

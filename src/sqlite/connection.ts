@@ -1,5 +1,6 @@
 import Database from 'better-sqlite3'
 import { AgentDBError, assert } from '../../schema/errors.ts'
+import { TRANSACTION_BYTES_MAX, TRANSACTION_MUTATIONS_MAX } from '../../schema/limits.ts'
 import { fromSqlite } from './errors.ts'
 
 /** A prepared statement of the store. */
@@ -118,6 +119,7 @@ export class Connection {
     try {
       result = refuseAsync(work())
       captured = this.#closeTransaction.run().changes > 0
+      if (captured) this.#mustFitTheWire()
       this.#commit.run()
     } catch (error) {
       this.#rollBack()
@@ -177,6 +179,20 @@ export class Connection {
     if (!this.#database.open) return
     this.#statements.clear()
     this.#database.close()
+  }
+
+  /** The centre takes a local transaction whole; one that no message can carry must not get into the queue. */
+  #mustFitTheWire(): void {
+    const size = this.get<{ mutations: number; bytes: number | null }>(
+      `SELECT count(*) AS mutations, sum(octet_length(patch)) AS bytes FROM sync_log
+      WHERE n >= (SELECT first_n FROM sync_tx WHERE seq = (SELECT tx - 1 FROM sync_state)) AND pushed = 1`,
+    )
+    const { mutations = 0, bytes } = size ?? {}
+    if (mutations <= TRANSACTION_MUTATIONS_MAX && (bytes ?? 0) <= TRANSACTION_BYTES_MAX) return
+    throw new AgentDBError(
+      'TOO_LARGE',
+      `a local transaction has at most ${TRANSACTION_MUTATIONS_MAX} mutations and ${TRANSACTION_BYTES_MAX / 1024 / 1024} MB; this one has ${mutations} and ${Math.ceil((bytes ?? 0) / 1024 / 1024)} MB: split it`,
+    )
   }
 
   #nested<T>(work: () => T): T {

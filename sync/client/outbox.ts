@@ -1,11 +1,9 @@
 import type { Stored } from '../../schema/codec.ts'
 import type { TableDefinition } from '../../schema/define.ts'
-import { AgentDBError } from '../../schema/errors.ts'
 import { tableOfNumber } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import type { PushRequest, PushTransaction, Shape } from '../protocol/messages.ts'
-import { MESSAGE_BYTES_MAX, PUSH_MUTATIONS_MAX } from '../protocol/messages.ts'
 import { decodeImage } from './image.ts'
 
 /** Most mutations and characters of patches in one push; a transaction that is larger goes alone. */
@@ -77,7 +75,6 @@ export class Outbox {
     for (const row of rows) {
       const own = this.#mutations(row.seq)
       const ownLength = own.reduce((sum, { patch }) => sum + (patch?.length ?? 0), 0)
-      mustFit(row, own.length, ownLength)
       mutations += own.length
       length += ownLength
       if (
@@ -124,14 +121,6 @@ export class Outbox {
     )
     if ((durable?.durable_seq ?? 0) < upToSeq) this.#connection.flush()
   }
-}
-
-function mustFit({ seq }: TransactionRow, mutations: number, length: number): void {
-  if (mutations <= PUSH_MUTATIONS_MAX && length <= MESSAGE_BYTES_MAX / 4) return
-  throw new AgentDBError(
-    'TOO_LARGE',
-    `local transaction ${seq} has ${mutations} mutations and ${Math.ceil(length / 1024 / 1024)} MB: at most ${PUSH_MUTATIONS_MAX} and ${MESSAGE_BYTES_MAX / 4 / 1024 / 1024} MB can be sent; it stays in the queue`,
-  )
 }
 
 function wireTransaction(

@@ -1,11 +1,11 @@
 import type { z } from 'zod'
 import { AgentDBError, errorCodes, preview, type ErrorCode } from '../../schema/errors.ts'
+import { MESSAGE_BYTES_MAX } from '../../schema/limits.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import { decodeMessage, encodeMessage, MSGPACK } from '../protocol/codec.ts'
 import {
   checksumResponseSchema,
   errorResponseSchema,
-  MESSAGE_BYTES_MAX,
   pullResponseSchema,
   pushResponseSchema,
   type ChecksumResponse,

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { TRANSACTION_MUTATIONS_MAX } from '../../schema/limits.ts'
 
 /**
  * Every message of the wire, as a schema and the type that follows. Values of rows travel in their stored form
@@ -14,11 +15,8 @@ const stored = z.union([
   z.custom<Uint8Array>((value) => value instanceof Uint8Array),
 ])
 
-/** Most transactions and mutations of one push. */
+/** Most transactions of one push. */
 export const PUSH_TRANSACTIONS_MAX = 1000
-export const PUSH_MUTATIONS_MAX = 20_000
-/** Most bytes of one message, either way. */
-export const MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 
 export const shapeSchema = z.object({
   table: z.number().int(),
@@ -48,7 +46,7 @@ export const pushRequestSchema = z.object({
         id: transactionId,
         clock: whole,
         base: baseSchema,
-        mutations: z.array(mutationSchema).max(PUSH_MUTATIONS_MAX),
+        mutations: z.array(mutationSchema).max(TRANSACTION_MUTATIONS_MAX),
       }),
     )
     .min(1)
