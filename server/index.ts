@@ -6,3 +6,5 @@
 export type { Claims, TokenOptions } from './auth/tokens.ts'
 export { serve } from './serve.ts'
 export type { ServeOptions, SyncServer } from './serve.ts'
+export { addUser } from './users.ts'
+export type { CentralUser, NewUser } from './users.ts'

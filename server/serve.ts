@@ -7,7 +7,7 @@ import { loadSecret } from './auth/secret.ts'
 import { signToken, type TokenOptions } from './auth/tokens.ts'
 import { createApp } from './http/app.ts'
 import { Database } from './postgres/database.ts'
-import { migrateCentre } from './postgres/migrator.ts'
+import { makePartitions, prepareCentre } from './postgres/prepare.ts'
 import { Feed } from './sync/feed.ts'
 import { LogTail } from './sync/log-tail.ts'
 import { ClientBindings } from './sync/principal.ts'
@@ -68,12 +68,10 @@ export async function serve(options: ServeOptions = {}): Promise<SyncServer> {
   }
 }
 
+const PARTITIONS_MS = 24 * 3_600_000
+
 async function start(database: Database, options: ServeOptions): Promise<SyncServer> {
-  await migrateCentre(database)
-  await database.query('SELECT sync.ensure_log_partitions()')
-  await database.query(
-    `SELECT create_audit_logs_partition(now()::date), create_audit_logs_partition((now() + interval '1 month')::date)`,
-  )
+  await prepareCentre(database)
   const secret = await loadSecret(database, options.secret)
   const tail = new LogTail(database, options.pollMs ?? (database.kind === 'pglite' ? 100 : 50))
   await tail.refresh()
@@ -81,7 +79,7 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
   const app = createApp({
     database,
     secret,
-    feed: new Feed(database, tail, bindings, secret),
+    feed: new Feed(database, tail, bindings, secret, systemClock),
     push: new PushService(database, tail, bindings, systemClock),
   })
   const { host = '127.0.0.1', port = 7400 } = options
@@ -95,9 +93,16 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
     )
   }
   const address = app.server.address() as AddressInfo
+  // A failure leaves the default partitions, which take every row.
+  const daily = setInterval(
+    () => void makePartitions(database).catch(() => undefined),
+    PARTITIONS_MS,
+  )
+  daily.unref()
   let closing: Promise<void> | undefined
   const close = (): Promise<void> =>
     (closing ??= (async () => {
+      clearInterval(daily)
       await tail.close()
       await app.close()
       await database.close()

@@ -154,13 +154,19 @@ function captures(table: TableDefinition): string[] {
     ...(table.writeClass === 'push-only'
       ? []
       : [
+          // Before: after it, the trigger of `updated_at` may come first, and its OLD is the new row.
+          trigger(
+            `${t}_capture_base`,
+            `BEFORE UPDATE ON ${t}`,
+            `(${changed(all)}) AND ${notApplying}`,
+            keepBase,
+          ),
           trigger(
             `${t}_capture_update`,
             `AFTER UPDATE ON ${t}`,
-            `(${changed(all)}) AND ${notApplying}`,
-            `${keepBase}
-    ${openTransaction.replace(/;$/, '')} AND (${changed(patched)});
-    ${log('update', 'NEW', patch('NEW'), patch('OLD'), foreignKeyAction(table, 'update'))} WHERE ${changed(patched)};`,
+            `(${changed(patched)}) AND ${notApplying}`,
+            `${openTransaction}
+    ${log('update', 'NEW', patch('NEW'), patch('OLD'), foreignKeyAction(table, 'update'))};`,
           ),
           trigger(
             `${t}_capture_delete`,
@@ -214,7 +220,7 @@ function derived(table: TableDefinition): string[] {
       trigger(
         `update_${t}_updated_at`,
         `AFTER UPDATE OF ${watched.join(', ')} ON ${t}`,
-        `NEW.updated_at IS OLD.updated_at AND NEW.updated_at IS NOT ${sqliteNow} AND ${notApplying}`,
+        `(${changed(watched)}) AND NEW.updated_at IS OLD.updated_at AND NEW.updated_at IS NOT ${sqliteNow} AND ${notApplying}`,
         `UPDATE ${t} SET updated_at = ${sqliteNow} WHERE id = NEW.id;`,
       ),
     )

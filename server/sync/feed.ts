@@ -1,5 +1,6 @@
 import { AgentDBError } from '../../schema/errors.ts'
 import { users } from '../../schema/tables/users.ts'
+import type { Clock } from '../../schema/values/timestamp.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { PullResponse } from '../../sync/protocol/messages.ts'
 import type { Database } from '../postgres/database.ts'
@@ -31,12 +32,20 @@ export class Feed {
   readonly #tail: LogTail
   readonly #bindings: ClientBindings
   readonly #secret: Uint8Array
+  readonly #clock: Clock
 
-  constructor(database: Database, tail: LogTail, bindings: ClientBindings, secret: Uint8Array) {
+  constructor(
+    database: Database,
+    tail: LogTail,
+    bindings: ClientBindings,
+    secret: Uint8Array,
+    clock: Clock,
+  ) {
     this.#database = database
     this.#tail = tail
     this.#bindings = bindings
     this.#secret = secret
+    this.#clock = clock
   }
 
   async pull(request: PullRequest): Promise<PullResponse> {
@@ -140,7 +149,7 @@ export class Feed {
       nonce,
       position,
       cursor: signCursor(cursor, this.#secret),
-      clock: Date.now() * 1000,
+      clock: this.#clock(),
       whole,
       ...builder.build(),
     }

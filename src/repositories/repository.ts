@@ -175,8 +175,10 @@ export class Repository<N extends TableName> {
     return row?.next ?? 1
   }
 
+  /** What changes nothing writes nothing: `updated_at` alone would differ from the centre's for ever. */
   #write(id: string, columns: readonly string[], parameters: readonly Stored[]): void {
     const { table, context } = this
+    const differs = columns.map((column) => `${column} IS NOT ?`).join(' OR ')
     const assignments = columns.map((column) => `${column} = ?`)
     const all = [...parameters]
     if (Object.hasOwn(table.columns, 'updated_at')) {
@@ -186,9 +188,10 @@ export class Repository<N extends TableName> {
     const live = table.softDelete === undefined ? '' : ` AND ${table.softDelete} IS NULL`
     this.#guarded(() =>
       context.connection.run(
-        `UPDATE ${table.name} SET ${assignments.join(', ')} WHERE id = ?${live}`,
+        `UPDATE ${table.name} SET ${assignments.join(', ')} WHERE id = ?${live} AND (${differs})`,
         ...all,
         id,
+        ...parameters,
       ),
     )
   }

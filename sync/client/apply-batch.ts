@@ -173,6 +173,7 @@ class BatchApplication {
       if (ref !== null) this.#enqueue({ table: mustTable('conversations'), id: ref })
     }
     this.#connection.run('DELETE FROM sync_log WHERE tx <= ?', watermark.seq)
+    this.#enqueueUncaused()
     this.#connection.run('DELETE FROM sync_tx WHERE seq <= ?', watermark.seq)
     this.#connection.run(
       'UPDATE sync_state SET acked_seq = ?, acked_id = ?',
@@ -180,6 +181,18 @@ class BatchApplication {
       watermark.id,
     )
     return settled
+  }
+
+  /** Rows whose derived columns alone were changed here, without a mutation that explains it, go back to what they were. */
+  #enqueueUncaused(): void {
+    const rows = this.#connection.all<{ tbl: number; id: string }>(
+      `SELECT b.tbl, b.id FROM sync_base b WHERE NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = b.id)
+        AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.ref = b.id)`,
+    )
+    for (const { tbl, id } of rows) {
+      const table = tableOfNumber(tbl)
+      if (table !== undefined) this.#enqueue({ table, id })
+    }
   }
 
   /** Removals first, then parents before children; rows that are displaced meanwhile come back into the queue. */

@@ -150,10 +150,15 @@ async function log(
   kind: number,
   entries: readonly { id: string; image: unknown; keys: readonly string[] }[],
 ): Promise<void> {
-  for (const { id, image, keys } of entries) {
-    await session.query(
-      `INSERT INTO sync.log (tbl, id, op, image, keys_after) VALUES ($1, $2, 'insert', $3, $4)`,
-      [kind, id, JSON.stringify(image), keys],
-    )
-  }
+  await session.query(
+    `INSERT INTO sync.log (tbl, id, op, image, keys_after)
+    SELECT $1, u.id, 'insert', u.image, ARRAY(SELECT jsonb_array_elements_text(u.keys))
+    FROM unnest($2::uuid[], $3::jsonb[], $4::jsonb[]) u(id, image, keys)`,
+    [
+      kind,
+      entries.map(({ id }) => id),
+      entries.map(({ image }) => JSON.stringify(image)),
+      entries.map(({ keys }) => JSON.stringify(keys)),
+    ],
+  )
 }

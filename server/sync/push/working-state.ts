@@ -81,7 +81,7 @@ export async function loadWorkingState(
   const rows = new Map<string, WorkingRow>()
   await loadMeta(session, meta, rows)
   for (const [table, ids] of images) await loadImages(session, table, [...ids], rows)
-  return new WorkingState(rows, await loadRejected(session, clientId))
+  return new WorkingState(rows, await loadRejected(session, clientId, [...meta.values()]))
 }
 
 function wantedRows(transactions: readonly ClientTransaction[]): {
@@ -165,10 +165,15 @@ async function loadImages(
   }
 }
 
-async function loadRejected(session: Session, clientId: string): Promise<Map<string, string>> {
+async function loadRejected(
+  session: Session,
+  clientId: string,
+  wanted: readonly { table: TableDefinition; id: string }[],
+): Promise<Map<string, string>> {
   const { rows } = await session.query<{ tbl: number; id: string; seq: number; n: number }>(
-    'SELECT tbl, id, seq, n FROM sync.rejected WHERE client_id = $1',
-    [clientId],
+    `SELECT r.tbl, r.id, r.seq, r.n FROM unnest($2::smallint[], $3::uuid[]) w(tbl, id)
+    JOIN sync.rejected r ON r.client_id = $1 AND r.tbl = w.tbl AND r.id = w.id`,
+    [clientId, wanted.map(({ table }) => table.number), wanted.map(({ id }) => id)],
   )
   return new Map(rows.map(({ tbl, id, seq, n }) => [`${tbl}:${id}`, `${seq}.${n}`]))
 }

@@ -1,0 +1,87 @@
+import { InvalidArgumentError, Option, type Command } from 'commander'
+
+/** Where the centre's database is; as parsed, before {@link centreOf}. */
+export interface CentreOptions {
+  readonly databaseUrl?: string | undefined
+  readonly data: string
+}
+
+/** Where the centre's database is: a URL of PostgreSQL or a folder of PGlite. */
+export type CentrePlace =
+  | { readonly databaseUrl: string; readonly dataFolder: undefined }
+  | { readonly databaseUrl: undefined; readonly dataFolder: string }
+
+const DATA_FOLDER = './agentdb-data'
+
+export function addCentreOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--database-url <url>', 'PostgreSQL 14 or later of the centre')
+        .env('DATABASE_URL')
+        .argParser(postgresUrl),
+    )
+    .addOption(
+      new Option('--data <folder>', 'folder of PGlite, where no PostgreSQL is given').default(
+        DATA_FOLDER,
+      ),
+    )
+}
+
+/** What was written on the command line counts more than the environment. */
+export function centreOf(command: Command): CentrePlace {
+  const { databaseUrl, data } = command.opts<CentreOptions>()
+  const urlFrom = command.getOptionValueSource('databaseUrl')
+  const dataGiven = command.getOptionValueSource('data') === 'cli'
+  if (dataGiven && urlFrom === 'cli') command.error('give --database-url or --data, not both')
+  return databaseUrl === undefined || databaseUrl === '' || dataGiven
+    ? { databaseUrl: undefined, dataFolder: data }
+    : { databaseUrl, dataFolder: undefined }
+}
+
+/** What to add to a suggested command so that it finds the same centre. */
+export const placeFlag = ({ databaseUrl, dataFolder }: CentrePlace): string =>
+  databaseUrl !== undefined || dataFolder === DATA_FOLDER ? '' : ` --data ${dataFolder}`
+
+export const jsonOption = (): Option => new Option('--json', 'one line of JSON, for machines')
+
+export function addRemoteOptions(command: Command, mandatory: boolean): Command {
+  const url = new Option('--url <url>', 'sync server, such as http://127.0.0.1:7400')
+  const token = new Option('--token <token>', 'made by agentdb token')
+  return command
+    .addOption(url.env('AGENTDB_URL').argParser(httpUrl).makeOptionMandatory(mandatory))
+    .addOption(token.env('AGENTDB_TOKEN').makeOptionMandatory(mandatory))
+}
+
+function postgresUrl(text: string): string {
+  if (text !== '' && !/^postgres(?:ql)?:\/\//.test(text))
+    throw new InvalidArgumentError('It must start with postgres://')
+  return text
+}
+
+function httpUrl(text: string): string {
+  if (!/^https?:\/\//.test(text) || !URL.canParse(text))
+    throw new InvalidArgumentError('It must start with http:// or https://')
+  return text
+}
+
+export function port(text: string): number {
+  const value = Number(text)
+  if (!/^\d+$/.test(text) || value > 65_535) throw new InvalidArgumentError('It must be 0 to 65535')
+  return value
+}
+
+const SECONDS: Readonly<Record<string, number>> = {
+  s: 1,
+  m: 60,
+  h: 3600,
+  d: 24 * 3600,
+  w: 7 * 24 * 3600,
+}
+
+/** `90d` in seconds. */
+export function expiry(text: string): number {
+  const [, count, unit] = /^(\d{1,6})([smhdw])$/.exec(text) ?? []
+  const seconds = Number(count) * (SECONDS[unit ?? ''] ?? Number.NaN)
+  if (!(seconds >= 1)) throw new InvalidArgumentError('Write it like 90d, 12h, 30m or 45s')
+  return seconds
+}
