@@ -12,10 +12,18 @@ import { sqliteNow } from './expressions.ts'
  */
 const notApplying = '(SELECT applying FROM sync_state) = 0'
 
-const openTransaction = `INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
+/**
+ * The first mutation of a local transaction opens it. On the log, so that the rows after it only look up one key, and
+ * every table's capture stays one statement.
+ */
+export const openTransaction: string = trigger(
+  'sync_log_open',
+  'AFTER INSERT ON sync_log',
+  'NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = NEW.tx)',
+  `INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
     SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);`
+      s.nonce, s.position, NEW.n FROM sync_state s;`,
+)
 
 export function captureTriggers(table: TableDefinition): string[] {
   return [
@@ -131,7 +139,7 @@ function captures(table: TableDefinition): string[] {
   const firstMutation = `NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id)`
   const keepBase = `INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, ${table.number}, ${jsonObject(table, all, 'OLD')} WHERE ${firstMutation};`
+    SELECT OLD.id, ${table.number}, ${jsonObject(table, all, 'OLD')}`
   const ref = t === 'messages' ? 'conversation_id' : undefined
   const refOf = (row: 'OLD' | 'NEW'): string => (ref === undefined ? 'NULL' : `${row}.${ref}`)
   const log = (
@@ -142,14 +150,14 @@ function captures(table: TableDefinition): string[] {
     pushed: string,
   ): string =>
     `INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, ${table.number}, ${row}.id, '${op}', ${patch}, ${before}, ${pushed}, ${refOf(row)} FROM sync_state s`
+    VALUES ((SELECT tx FROM sync_state), ${table.number}, ${row}.id, '${op}', ${patch}, ${before}, ${pushed}, ${refOf(row)});`
   const patch = (row: 'OLD' | 'NEW'): string => patchExpression(table, patched, row)
   return [
     trigger(
       `${t}_capture_insert`,
       `AFTER INSERT ON ${t}`,
       notApplying,
-      `${openTransaction}\n    ${log('insert', 'NEW', jsonObject(table, sent, 'NEW'), 'NULL', '1')};`,
+      log('insert', 'NEW', jsonObject(table, sent, 'NEW'), 'NULL', '1'),
     ),
     ...(table.writeClass === 'push-only'
       ? []
@@ -158,21 +166,21 @@ function captures(table: TableDefinition): string[] {
           trigger(
             `${t}_capture_base`,
             `BEFORE UPDATE ON ${t}`,
-            `(${changed(all)}) AND ${notApplying}`,
-            keepBase,
+            `${notApplying} AND ${firstMutation} AND (${changed(all)})`,
+            `${keepBase};`,
           ),
           trigger(
             `${t}_capture_update`,
-            `AFTER UPDATE ON ${t}`,
+            // The statistics of a conversation change with each message; no column of theirs is sent.
+            `AFTER UPDATE OF ${patched.join(', ')} ON ${t}`,
             `(${changed(patched)}) AND ${notApplying}`,
-            `${openTransaction}
-    ${log('update', 'NEW', patch('NEW'), patch('OLD'), foreignKeyAction(table, 'update'))};`,
+            log('update', 'NEW', patch('NEW'), patch('OLD'), foreignKeyAction(table, 'update')),
           ),
           trigger(
             `${t}_capture_delete`,
             `AFTER DELETE ON ${t}`,
             notApplying,
-            `${keepBase}\n    ${openTransaction}\n    ${log('delete', 'OLD', 'NULL', deletedImage(t), foreignKeyAction(table, 'delete'))};`,
+            `${keepBase} WHERE ${firstMutation};\n    ${log('delete', 'OLD', 'NULL', deletedImage(t), foreignKeyAction(table, 'delete'))}`,
           ),
         ]),
   ]

@@ -1,7 +1,7 @@
 import type { ColumnShape, IndexDefinition, TableDefinition } from '../define.ts'
 import { agentColumns, mustColumn } from '../define.ts'
 import { allTables } from '../tables.ts'
-import { captureTriggers } from './capture.ts'
+import { captureTriggers, openTransaction } from './capture.ts'
 import { sqliteNow } from './expressions.ts'
 import { syncTables } from './sync-tables.ts'
 import { views } from './views.ts'
@@ -16,6 +16,7 @@ export function sqliteSchema(): string {
   return [
     ...syncTables,
     ...allTables.flatMap((table) => [createTable(table), ...createIndexes(table)]),
+    openTransaction,
     ...allTables.flatMap((table) => captureTriggers(table)),
     ...views,
   ]

@@ -68,7 +68,10 @@ function writeArray(value: readonly unknown[], path: string, depth: number): str
 function writeObject(value: object, path: string, depth: number): string {
   const prototype: unknown = Object.getPrototypeOf(value)
   if (prototype !== Object.prototype && prototype !== null) {
-    throw new ValueProblem(`${path} is a ${value.constructor.name}; give plain objects`)
+    const { constructor } = value as { constructor?: { name?: unknown } }
+    throw new ValueProblem(
+      `${path} is a ${String(constructor?.name ?? 'special object')}; give plain objects`,
+    )
   }
   let out = '{'
   for (const key of Object.keys(value).toSorted()) {
@@ -98,7 +101,8 @@ export function canonicalizeJsonText(text: string): string {
   return canonicalJson(parsed)
 }
 
-const suspicious = /[0-9]{16}|[0-9][eE]|\.[0-9]{15}/
+/** 15 digits always survive, before and after the point together. */
+const suspicious = /(?:[0-9]\.?){16}|[0-9][eE]/
 const tokens = /"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/g
 
 /** The first number of a JSON text that a double does not hold exactly as written, or undefined. */

@@ -37,7 +37,7 @@ export function canonicalTimestamp(value: unknown): string {
 const canonical = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$/
 
 function isCanonicalTimestamp(text: string): boolean {
-  if (!canonical.test(text)) return false
+  if (!canonical.test(text) || text.startsWith('0000')) return false
   const parsed = new Date(`${text.slice(0, 23)}Z`)
   return !Number.isNaN(parsed.getTime()) && parsed.toISOString().slice(0, 19) === text.slice(0, 19)
 }

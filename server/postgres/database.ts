@@ -63,7 +63,13 @@ export class Database implements Session {
   }
 
   async query<R>(sql: string, parameters: readonly unknown[] = []): Promise<Result<R>> {
-    return result(await this.#pool.query<QueryResultRow>(sql, [...parameters]))
+    // Not `pool.query`: it ends the connection after any failed statement, and PGlite's one session then mixes up answers.
+    const client = await this.#pool.connect()
+    try {
+      return result(await client.query<QueryResultRow>(sql, [...parameters]))
+    } finally {
+      client.release()
+    }
   }
 
   /**

@@ -90,11 +90,10 @@ export class Feed {
       const builder = this.#builder(request, principal)
       for (const entry of entries) builder.add(entry)
       const left = deadline - performance.now()
-      if (!builder.isEmpty || left <= 0 || request.signal.aborted) {
-        return this.#respond(builder, head, principal, false)
-      }
+      const isOver = left <= 0 || request.signal.aborted || this.#tail.isClosed
+      if (!builder.isEmpty || isOver) return this.#respond(builder, head, principal, false)
       position = head.position
-      await this.#tail.waitForBatch(left, request.signal)
+      await this.#tail.waitForBatch(position, left, request.signal)
     }
   }
 

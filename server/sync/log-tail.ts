@@ -65,9 +65,15 @@ export class LogTail {
     return first === -1 ? undefined : this.#recent.slice(first)
   }
 
-  /** Resolves at the next batch, or after `ms`, or when the signal aborts. */
-  async waitForBatch(ms: number, signal: AbortSignal): Promise<void> {
-    if (signal.aborted || this.#closed) return
+  /** Nothing comes any more: whoever would wait must answer. */
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
+  /** Resolves once there is a batch after `position`, or after `ms`, or when the signal aborts. */
+  async waitForBatch(position: number, ms: number, signal: AbortSignal): Promise<void> {
+    // It may have come while the caller was still reading up to `position`.
+    if (signal.aborted || this.#closed || (this.#head?.position ?? 0) > position) return
     this.#poll()
     await new Promise<void>((done) => {
       const finish = (): void => {

@@ -6,7 +6,7 @@ import {
   references,
   type TableDefinition,
 } from '../../schema/define.ts'
-import { AgentDBError, preview } from '../../schema/errors.ts'
+import { AgentDBError, preview, type ErrorDetails } from '../../schema/errors.ts'
 import { mustTable, type TableName } from '../../schema/tables.ts'
 import type { NewRow, Patch, Row } from '../../schema/types.ts'
 import { newId } from '../../schema/values/id.ts'
@@ -196,11 +196,11 @@ export class Repository<N extends TableName> {
     )
   }
 
-  #guarded<T>(work: () => T): T {
+  #guarded<T>(work: () => T, input: Readonly<Record<string, unknown>> = {}): T {
     try {
       return work()
     } catch (error) {
-      throw this.#explain(error, {})
+      throw this.#explain(error, input)
     }
   }
 
@@ -268,27 +268,36 @@ export class Repository<N extends TableName> {
     })
   }
 
-  /** SQLite does not say which foreign key failed; the rows do. */
-  #explain(error: unknown, input: Record<string, unknown>): unknown {
+  /** SQLite names neither the foreign key nor the column of a check; the rows and the definition do. */
+  #explain(error: unknown, input: Readonly<Record<string, unknown>>): unknown {
     const ours = fromSqlite(error, this.table.name)
-    if (!(ours instanceof AgentDBError) || ours.constraint !== 'foreignkey') return ours
-    for (const { column, target } of references(this.table)) {
-      const value = input[column]
-      if (typeof value !== 'string') continue
-      if (this.context.connection.get(`SELECT 1 FROM ${target} WHERE id = ?`, value) !== undefined)
-        continue
-      return new AgentDBError(
-        'CONSTRAINT',
-        `${this.table.name}.${column}: there is no ${target} row ${preview(value)}`,
-        {
-          table: this.table.name,
-          column,
-          value,
-          constraint: 'foreignkey',
-          cause: error,
-        },
-      )
+    if (!(ours instanceof AgentDBError) || ours.code !== 'CONSTRAINT') return ours
+    const { constraint } = ours
+    const { name } = this.table
+    const details = (column: string, value: unknown): ErrorDetails => ({
+      table: name,
+      column,
+      value,
+      constraint,
+      cause: error,
+    })
+    if (constraint === 'foreignkey') {
+      for (const { column, target } of references(this.table)) {
+        const value = input[column]
+        if (typeof value !== 'string') continue
+        if (this.context.connection.get(`SELECT 1 FROM ${target} WHERE id = ?`, value)) continue
+        const message = `${name}.${column}: there is no ${target} row ${preview(value)}`
+        return new AgentDBError('CONSTRAINT', message, details(column, value))
+      }
     }
-    return ours
+    const check = this.table.checks.find((candidate) => candidate.name === constraint)
+    const checked = this.#columns.filter((column) => mentions(check?.sqlite, column))
+    const [column] = checked
+    if (column === undefined || checked.length > 1) return ours
+    const message = `${name}.${column} breaks ${constraint} (got ${preview(input[column])})`
+    return new AgentDBError('CONSTRAINT', message, details(column, input[column]))
   }
 }
+
+const mentions = (sql: string | null | undefined, column: string): boolean =>
+  new RegExp(`\\b${column}\\b`).test(sql ?? '')

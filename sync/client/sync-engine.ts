@@ -154,6 +154,8 @@ export class SyncEngine {
         if (this.#cursor().ackedSeq >= lastSeq) return
       }
     } catch (error) {
+      // What stopped the sync meanwhile broke off this call, too; it is the reason.
+      this.#mustRun()
       this.#failed(error)
       throw error
     }
@@ -320,7 +322,7 @@ export class SyncEngine {
   }
 
   #failed(error: unknown): void {
-    if (this.#state === 'closed') return
+    if (this.#isOver()) return
     const code = error instanceof AgentDBError ? error.code : 'SERVER_ERROR'
     const message = error instanceof Error ? error.message : String(error)
     this.#lastError = { code, message, at: timestampOfMicros(this.#options.clock()) }

@@ -435,6 +435,13 @@ CREATE INDEX idx_embeddings_collection ON embeddings (collection, model);
 
 CREATE INDEX idx_embeddings_user_id ON embeddings (user_id);
 
+CREATE TRIGGER sync_log_open AFTER INSERT ON sync_log WHEN NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = NEW.tx)
+BEGIN
+    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
+    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+      s.nonce, s.position, NEW.n FROM sync_state s;
+END;
+
 CREATE TRIGGER users_guard_key BEFORE UPDATE OF id ON users WHEN OLD.id IS NOT NEW.id
 BEGIN
     SELECT RAISE(ABORT, 'agentdb: users.id never changes');
@@ -462,29 +469,21 @@ END;
 
 CREATE TRIGGER users_capture_insert AFTER INSERT ON users WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 1, NEW.id, 'insert', json_object('id', NEW.id, 'email', NEW.email, 'username', NEW.username, 'full_name', NEW.full_name, 'role', NEW.role, 'status', NEW.status, 'avatar_url', NEW.avatar_url, 'timezone', NEW.timezone, 'preferences', NEW.preferences, 'mfa_enabled', NEW.mfa_enabled, 'last_login_at', NEW.last_login_at, 'created_at', NEW.created_at, 'deleted_at', NEW.deleted_at), NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 1, NEW.id, 'insert', json_object('id', NEW.id, 'email', NEW.email, 'username', NEW.username, 'full_name', NEW.full_name, 'role', NEW.role, 'status', NEW.status, 'avatar_url', NEW.avatar_url, 'timezone', NEW.timezone, 'preferences', NEW.preferences, 'mfa_enabled', NEW.mfa_enabled, 'last_login_at', NEW.last_login_at, 'created_at', NEW.created_at, 'deleted_at', NEW.deleted_at), NULL, 1, NULL);
 END;
 
-CREATE TRIGGER users_capture_base BEFORE UPDATE ON users WHEN (OLD.id IS NOT NEW.id OR OLD.email IS NOT NEW.email OR OLD.username IS NOT NEW.username OR OLD.full_name IS NOT NEW.full_name OR OLD.role IS NOT NEW.role OR OLD.status IS NOT NEW.status OR OLD.avatar_url IS NOT NEW.avatar_url OR OLD.timezone IS NOT NEW.timezone OR OLD.preferences IS NOT NEW.preferences OR OLD.mfa_enabled IS NOT NEW.mfa_enabled OR OLD.last_login_at IS NOT NEW.last_login_at OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at OR OLD.deleted_at IS NOT NEW.deleted_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER users_capture_base BEFORE UPDATE ON users WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id) AND (OLD.id IS NOT NEW.id OR OLD.email IS NOT NEW.email OR OLD.username IS NOT NEW.username OR OLD.full_name IS NOT NEW.full_name OR OLD.role IS NOT NEW.role OR OLD.status IS NOT NEW.status OR OLD.avatar_url IS NOT NEW.avatar_url OR OLD.timezone IS NOT NEW.timezone OR OLD.preferences IS NOT NEW.preferences OR OLD.mfa_enabled IS NOT NEW.mfa_enabled OR OLD.last_login_at IS NOT NEW.last_login_at OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at OR OLD.deleted_at IS NOT NEW.deleted_at)
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 1, json_object('id', OLD.id, 'email', OLD.email, 'username', OLD.username, 'full_name', OLD.full_name, 'role', OLD.role, 'status', OLD.status, 'avatar_url', OLD.avatar_url, 'timezone', OLD.timezone, 'preferences', OLD.preferences, 'mfa_enabled', OLD.mfa_enabled, 'last_login_at', OLD.last_login_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'deleted_at', OLD.deleted_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
+    SELECT OLD.id, 1, json_object('id', OLD.id, 'email', OLD.email, 'username', OLD.username, 'full_name', OLD.full_name, 'role', OLD.role, 'status', OLD.status, 'avatar_url', OLD.avatar_url, 'timezone', OLD.timezone, 'preferences', OLD.preferences, 'mfa_enabled', OLD.mfa_enabled, 'last_login_at', OLD.last_login_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'deleted_at', OLD.deleted_at);
 END;
 
-CREATE TRIGGER users_capture_update AFTER UPDATE ON users WHEN (OLD.email IS NOT NEW.email OR OLD.username IS NOT NEW.username OR OLD.full_name IS NOT NEW.full_name OR OLD.role IS NOT NEW.role OR OLD.status IS NOT NEW.status OR OLD.avatar_url IS NOT NEW.avatar_url OR OLD.timezone IS NOT NEW.timezone OR OLD.preferences IS NOT NEW.preferences OR OLD.mfa_enabled IS NOT NEW.mfa_enabled OR OLD.last_login_at IS NOT NEW.last_login_at OR OLD.created_at IS NOT NEW.created_at OR OLD.deleted_at IS NOT NEW.deleted_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER users_capture_update AFTER UPDATE OF email, username, full_name, role, status, avatar_url, timezone, preferences, mfa_enabled, last_login_at, created_at, deleted_at ON users WHEN (OLD.email IS NOT NEW.email OR OLD.username IS NOT NEW.username OR OLD.full_name IS NOT NEW.full_name OR OLD.role IS NOT NEW.role OR OLD.status IS NOT NEW.status OR OLD.avatar_url IS NOT NEW.avatar_url OR OLD.timezone IS NOT NEW.timezone OR OLD.preferences IS NOT NEW.preferences OR OLD.mfa_enabled IS NOT NEW.mfa_enabled OR OLD.last_login_at IS NOT NEW.last_login_at OR OLD.created_at IS NOT NEW.created_at OR OLD.deleted_at IS NOT NEW.deleted_at) AND (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 1, NEW.id, 'update', '{' || substr(CASE WHEN OLD.email IS NOT NEW.email THEN ',"email":' || json_quote(NEW.email) ELSE '' END
+    VALUES ((SELECT tx FROM sync_state), 1, NEW.id, 'update', '{' || substr(CASE WHEN OLD.email IS NOT NEW.email THEN ',"email":' || json_quote(NEW.email) ELSE '' END
       || CASE WHEN OLD.username IS NOT NEW.username THEN ',"username":' || json_quote(NEW.username) ELSE '' END
       || CASE WHEN OLD.full_name IS NOT NEW.full_name THEN ',"full_name":' || json_quote(NEW.full_name) ELSE '' END
       || CASE WHEN OLD.role IS NOT NEW.role THEN ',"role":' || json_quote(NEW.role) ELSE '' END
@@ -506,7 +505,7 @@ BEGIN
       || CASE WHEN OLD.mfa_enabled IS NOT NEW.mfa_enabled THEN ',"mfa_enabled":' || json_quote(OLD.mfa_enabled) ELSE '' END
       || CASE WHEN OLD.last_login_at IS NOT NEW.last_login_at THEN ',"last_login_at":' || json_quote(OLD.last_login_at) ELSE '' END
       || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END
-      || CASE WHEN OLD.deleted_at IS NOT NEW.deleted_at THEN ',"deleted_at":' || json_quote(OLD.deleted_at) ELSE '' END, 2) || '}', 1, NULL FROM sync_state s;
+      || CASE WHEN OLD.deleted_at IS NOT NEW.deleted_at THEN ',"deleted_at":' || json_quote(OLD.deleted_at) ELSE '' END, 2) || '}', 1, NULL);
 END;
 
 CREATE TRIGGER users_capture_delete AFTER DELETE ON users WHEN (SELECT applying FROM sync_state) = 0
@@ -514,12 +513,8 @@ BEGIN
     INSERT INTO sync_base (id, tbl, image)
     SELECT OLD.id, 1, json_object('id', OLD.id, 'email', OLD.email, 'username', OLD.username, 'full_name', OLD.full_name, 'role', OLD.role, 'status', OLD.status, 'avatar_url', OLD.avatar_url, 'timezone', OLD.timezone, 'preferences', OLD.preferences, 'mfa_enabled', OLD.mfa_enabled, 'last_login_at', OLD.last_login_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'deleted_at', OLD.deleted_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 1, OLD.id, 'delete', NULL, NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 1, OLD.id, 'delete', NULL, NULL, 1, NULL);
 END;
 
 CREATE TRIGGER update_users_updated_at AFTER UPDATE OF id, email, username, full_name, role, status, avatar_url, timezone, preferences, mfa_enabled, last_login_at, created_at, deleted_at ON users WHEN (OLD.id IS NOT NEW.id OR OLD.email IS NOT NEW.email OR OLD.username IS NOT NEW.username OR OLD.full_name IS NOT NEW.full_name OR OLD.role IS NOT NEW.role OR OLD.status IS NOT NEW.status OR OLD.avatar_url IS NOT NEW.avatar_url OR OLD.timezone IS NOT NEW.timezone OR OLD.preferences IS NOT NEW.preferences OR OLD.mfa_enabled IS NOT NEW.mfa_enabled OR OLD.last_login_at IS NOT NEW.last_login_at OR OLD.created_at IS NOT NEW.created_at OR OLD.deleted_at IS NOT NEW.deleted_at) AND NEW.updated_at IS OLD.updated_at AND NEW.updated_at IS NOT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AND (SELECT applying FROM sync_state) = 0
@@ -574,29 +569,21 @@ END;
 
 CREATE TRIGGER conversations_capture_insert AFTER INSERT ON conversations WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 3, NEW.id, 'insert', json_object('id', NEW.id, 'session_id', NEW.session_id, 'user_id', NEW.user_id, 'title', NEW.title, 'description', NEW.description, 'tags', NEW.tags, 'context_snapshot', NEW.context_snapshot, 'system_prompt', NEW.system_prompt, 'model_config', NEW.model_config, 'total_cost_cents', NEW.total_cost_cents, 'started_at', NEW.started_at, 'ended_at', NEW.ended_at, 'created_at', NEW.created_at, 'archived_at', NEW.archived_at), NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 3, NEW.id, 'insert', json_object('id', NEW.id, 'session_id', NEW.session_id, 'user_id', NEW.user_id, 'title', NEW.title, 'description', NEW.description, 'tags', NEW.tags, 'context_snapshot', NEW.context_snapshot, 'system_prompt', NEW.system_prompt, 'model_config', NEW.model_config, 'total_cost_cents', NEW.total_cost_cents, 'started_at', NEW.started_at, 'ended_at', NEW.ended_at, 'created_at', NEW.created_at, 'archived_at', NEW.archived_at), NULL, 1, NULL);
 END;
 
-CREATE TRIGGER conversations_capture_base BEFORE UPDATE ON conversations WHEN (OLD.id IS NOT NEW.id OR OLD.session_id IS NOT NEW.session_id OR OLD.user_id IS NOT NEW.user_id OR OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.tags IS NOT NEW.tags OR OLD.context_snapshot IS NOT NEW.context_snapshot OR OLD.system_prompt IS NOT NEW.system_prompt OR OLD.model_config IS NOT NEW.model_config OR OLD.message_count IS NOT NEW.message_count OR OLD.total_tokens IS NOT NEW.total_tokens OR OLD.total_cost_cents IS NOT NEW.total_cost_cents OR OLD.started_at IS NOT NEW.started_at OR OLD.last_message_at IS NOT NEW.last_message_at OR OLD.ended_at IS NOT NEW.ended_at OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at OR OLD.archived_at IS NOT NEW.archived_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER conversations_capture_base BEFORE UPDATE ON conversations WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id) AND (OLD.id IS NOT NEW.id OR OLD.session_id IS NOT NEW.session_id OR OLD.user_id IS NOT NEW.user_id OR OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.tags IS NOT NEW.tags OR OLD.context_snapshot IS NOT NEW.context_snapshot OR OLD.system_prompt IS NOT NEW.system_prompt OR OLD.model_config IS NOT NEW.model_config OR OLD.message_count IS NOT NEW.message_count OR OLD.total_tokens IS NOT NEW.total_tokens OR OLD.total_cost_cents IS NOT NEW.total_cost_cents OR OLD.started_at IS NOT NEW.started_at OR OLD.last_message_at IS NOT NEW.last_message_at OR OLD.ended_at IS NOT NEW.ended_at OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at OR OLD.archived_at IS NOT NEW.archived_at)
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 3, json_object('id', OLD.id, 'session_id', OLD.session_id, 'user_id', OLD.user_id, 'title', OLD.title, 'description', OLD.description, 'tags', OLD.tags, 'context_snapshot', OLD.context_snapshot, 'system_prompt', OLD.system_prompt, 'model_config', OLD.model_config, 'message_count', OLD.message_count, 'total_tokens', OLD.total_tokens, 'total_cost_cents', OLD.total_cost_cents, 'started_at', OLD.started_at, 'last_message_at', OLD.last_message_at, 'ended_at', OLD.ended_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'archived_at', OLD.archived_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
+    SELECT OLD.id, 3, json_object('id', OLD.id, 'session_id', OLD.session_id, 'user_id', OLD.user_id, 'title', OLD.title, 'description', OLD.description, 'tags', OLD.tags, 'context_snapshot', OLD.context_snapshot, 'system_prompt', OLD.system_prompt, 'model_config', OLD.model_config, 'message_count', OLD.message_count, 'total_tokens', OLD.total_tokens, 'total_cost_cents', OLD.total_cost_cents, 'started_at', OLD.started_at, 'last_message_at', OLD.last_message_at, 'ended_at', OLD.ended_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'archived_at', OLD.archived_at);
 END;
 
-CREATE TRIGGER conversations_capture_update AFTER UPDATE ON conversations WHEN (OLD.session_id IS NOT NEW.session_id OR OLD.user_id IS NOT NEW.user_id OR OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.tags IS NOT NEW.tags OR OLD.context_snapshot IS NOT NEW.context_snapshot OR OLD.system_prompt IS NOT NEW.system_prompt OR OLD.model_config IS NOT NEW.model_config OR OLD.total_cost_cents IS NOT NEW.total_cost_cents OR OLD.started_at IS NOT NEW.started_at OR OLD.ended_at IS NOT NEW.ended_at OR OLD.created_at IS NOT NEW.created_at OR OLD.archived_at IS NOT NEW.archived_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER conversations_capture_update AFTER UPDATE OF session_id, user_id, title, description, tags, context_snapshot, system_prompt, model_config, total_cost_cents, started_at, ended_at, created_at, archived_at ON conversations WHEN (OLD.session_id IS NOT NEW.session_id OR OLD.user_id IS NOT NEW.user_id OR OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.tags IS NOT NEW.tags OR OLD.context_snapshot IS NOT NEW.context_snapshot OR OLD.system_prompt IS NOT NEW.system_prompt OR OLD.model_config IS NOT NEW.model_config OR OLD.total_cost_cents IS NOT NEW.total_cost_cents OR OLD.started_at IS NOT NEW.started_at OR OLD.ended_at IS NOT NEW.ended_at OR OLD.created_at IS NOT NEW.created_at OR OLD.archived_at IS NOT NEW.archived_at) AND (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 3, NEW.id, 'update', '{' || substr(CASE WHEN OLD.session_id IS NOT NEW.session_id THEN ',"session_id":' || json_quote(NEW.session_id) ELSE '' END
+    VALUES ((SELECT tx FROM sync_state), 3, NEW.id, 'update', '{' || substr(CASE WHEN OLD.session_id IS NOT NEW.session_id THEN ',"session_id":' || json_quote(NEW.session_id) ELSE '' END
       || CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
       || CASE WHEN OLD.title IS NOT NEW.title THEN ',"title":' || json_quote(NEW.title) ELSE '' END
       || CASE WHEN OLD.description IS NOT NEW.description THEN ',"description":' || json_quote(NEW.description) ELSE '' END
@@ -620,7 +607,7 @@ BEGIN
       || CASE WHEN OLD.started_at IS NOT NEW.started_at THEN ',"started_at":' || json_quote(OLD.started_at) ELSE '' END
       || CASE WHEN OLD.ended_at IS NOT NEW.ended_at THEN ',"ended_at":' || json_quote(OLD.ended_at) ELSE '' END
       || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END
-      || CASE WHEN OLD.archived_at IS NOT NEW.archived_at THEN ',"archived_at":' || json_quote(OLD.archived_at) ELSE '' END, 2) || '}', NOT ((NEW.session_id IS NULL AND OLD.session_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sessions p WHERE p.id = OLD.session_id))), NULL FROM sync_state s;
+      || CASE WHEN OLD.archived_at IS NOT NEW.archived_at THEN ',"archived_at":' || json_quote(OLD.archived_at) ELSE '' END, 2) || '}', NOT ((NEW.session_id IS NULL AND OLD.session_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sessions p WHERE p.id = OLD.session_id))), NULL);
 END;
 
 CREATE TRIGGER conversations_capture_delete AFTER DELETE ON conversations WHEN (SELECT applying FROM sync_state) = 0
@@ -628,12 +615,8 @@ BEGIN
     INSERT INTO sync_base (id, tbl, image)
     SELECT OLD.id, 3, json_object('id', OLD.id, 'session_id', OLD.session_id, 'user_id', OLD.user_id, 'title', OLD.title, 'description', OLD.description, 'tags', OLD.tags, 'context_snapshot', OLD.context_snapshot, 'system_prompt', OLD.system_prompt, 'model_config', OLD.model_config, 'message_count', OLD.message_count, 'total_tokens', OLD.total_tokens, 'total_cost_cents', OLD.total_cost_cents, 'started_at', OLD.started_at, 'last_message_at', OLD.last_message_at, 'ended_at', OLD.ended_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'archived_at', OLD.archived_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 3, OLD.id, 'delete', NULL, NULL, NOT ((OLD.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.user_id))), NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 3, OLD.id, 'delete', NULL, NULL, NOT ((OLD.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.user_id))), NULL);
 END;
 
 CREATE TRIGGER update_conversations_updated_at AFTER UPDATE OF id, session_id, user_id, title, description, tags, context_snapshot, system_prompt, model_config, message_count, total_tokens, total_cost_cents, started_at, last_message_at, ended_at, created_at, archived_at ON conversations WHEN (OLD.id IS NOT NEW.id OR OLD.session_id IS NOT NEW.session_id OR OLD.user_id IS NOT NEW.user_id OR OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.tags IS NOT NEW.tags OR OLD.context_snapshot IS NOT NEW.context_snapshot OR OLD.system_prompt IS NOT NEW.system_prompt OR OLD.model_config IS NOT NEW.model_config OR OLD.message_count IS NOT NEW.message_count OR OLD.total_tokens IS NOT NEW.total_tokens OR OLD.total_cost_cents IS NOT NEW.total_cost_cents OR OLD.started_at IS NOT NEW.started_at OR OLD.last_message_at IS NOT NEW.last_message_at OR OLD.ended_at IS NOT NEW.ended_at OR OLD.created_at IS NOT NEW.created_at OR OLD.archived_at IS NOT NEW.archived_at) AND NEW.updated_at IS OLD.updated_at AND NEW.updated_at IS NOT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AND (SELECT applying FROM sync_state) = 0
@@ -663,29 +646,21 @@ END;
 
 CREATE TRIGGER messages_capture_insert AFTER INSERT ON messages WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 4, NEW.id, 'insert', json_object('id', NEW.id, 'conversation_id', NEW.conversation_id, 'role', NEW.role, 'content', NEW.content, 'content_type', NEW.content_type, 'model', NEW.model, 'tokens_used', NEW.tokens_used, 'latency_ms', NEW.latency_ms, 'tool_calls', NEW.tool_calls, 'tool_results', NEW.tool_results, 'parent_message_id', NEW.parent_message_id, 'sequence_number', NEW.sequence_number, 'feedback_rating', NEW.feedback_rating, 'feedback_comment', NEW.feedback_comment, 'created_at', NEW.created_at), NULL, 1, NEW.conversation_id FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 4, NEW.id, 'insert', json_object('id', NEW.id, 'conversation_id', NEW.conversation_id, 'role', NEW.role, 'content', NEW.content, 'content_type', NEW.content_type, 'model', NEW.model, 'tokens_used', NEW.tokens_used, 'latency_ms', NEW.latency_ms, 'tool_calls', NEW.tool_calls, 'tool_results', NEW.tool_results, 'parent_message_id', NEW.parent_message_id, 'sequence_number', NEW.sequence_number, 'feedback_rating', NEW.feedback_rating, 'feedback_comment', NEW.feedback_comment, 'created_at', NEW.created_at), NULL, 1, NEW.conversation_id);
 END;
 
-CREATE TRIGGER messages_capture_base BEFORE UPDATE ON messages WHEN (OLD.id IS NOT NEW.id OR OLD.conversation_id IS NOT NEW.conversation_id OR OLD.role IS NOT NEW.role OR OLD.content IS NOT NEW.content OR OLD.content_type IS NOT NEW.content_type OR OLD.model IS NOT NEW.model OR OLD.tokens_used IS NOT NEW.tokens_used OR OLD.latency_ms IS NOT NEW.latency_ms OR OLD.tool_calls IS NOT NEW.tool_calls OR OLD.tool_results IS NOT NEW.tool_results OR OLD.parent_message_id IS NOT NEW.parent_message_id OR OLD.sequence_number IS NOT NEW.sequence_number OR OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER messages_capture_base BEFORE UPDATE ON messages WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id) AND (OLD.id IS NOT NEW.id OR OLD.conversation_id IS NOT NEW.conversation_id OR OLD.role IS NOT NEW.role OR OLD.content IS NOT NEW.content OR OLD.content_type IS NOT NEW.content_type OR OLD.model IS NOT NEW.model OR OLD.tokens_used IS NOT NEW.tokens_used OR OLD.latency_ms IS NOT NEW.latency_ms OR OLD.tool_calls IS NOT NEW.tool_calls OR OLD.tool_results IS NOT NEW.tool_results OR OLD.parent_message_id IS NOT NEW.parent_message_id OR OLD.sequence_number IS NOT NEW.sequence_number OR OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment OR OLD.created_at IS NOT NEW.created_at)
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 4, json_object('id', OLD.id, 'conversation_id', OLD.conversation_id, 'role', OLD.role, 'content', OLD.content, 'content_type', OLD.content_type, 'model', OLD.model, 'tokens_used', OLD.tokens_used, 'latency_ms', OLD.latency_ms, 'tool_calls', OLD.tool_calls, 'tool_results', OLD.tool_results, 'parent_message_id', OLD.parent_message_id, 'sequence_number', OLD.sequence_number, 'feedback_rating', OLD.feedback_rating, 'feedback_comment', OLD.feedback_comment, 'created_at', OLD.created_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
+    SELECT OLD.id, 4, json_object('id', OLD.id, 'conversation_id', OLD.conversation_id, 'role', OLD.role, 'content', OLD.content, 'content_type', OLD.content_type, 'model', OLD.model, 'tokens_used', OLD.tokens_used, 'latency_ms', OLD.latency_ms, 'tool_calls', OLD.tool_calls, 'tool_results', OLD.tool_results, 'parent_message_id', OLD.parent_message_id, 'sequence_number', OLD.sequence_number, 'feedback_rating', OLD.feedback_rating, 'feedback_comment', OLD.feedback_comment, 'created_at', OLD.created_at);
 END;
 
-CREATE TRIGGER messages_capture_update AFTER UPDATE ON messages WHEN (OLD.conversation_id IS NOT NEW.conversation_id OR OLD.role IS NOT NEW.role OR OLD.content IS NOT NEW.content OR OLD.content_type IS NOT NEW.content_type OR OLD.model IS NOT NEW.model OR OLD.tokens_used IS NOT NEW.tokens_used OR OLD.latency_ms IS NOT NEW.latency_ms OR OLD.tool_calls IS NOT NEW.tool_calls OR OLD.tool_results IS NOT NEW.tool_results OR OLD.parent_message_id IS NOT NEW.parent_message_id OR OLD.sequence_number IS NOT NEW.sequence_number OR OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER messages_capture_update AFTER UPDATE OF conversation_id, role, content, content_type, model, tokens_used, latency_ms, tool_calls, tool_results, parent_message_id, sequence_number, feedback_rating, feedback_comment, created_at ON messages WHEN (OLD.conversation_id IS NOT NEW.conversation_id OR OLD.role IS NOT NEW.role OR OLD.content IS NOT NEW.content OR OLD.content_type IS NOT NEW.content_type OR OLD.model IS NOT NEW.model OR OLD.tokens_used IS NOT NEW.tokens_used OR OLD.latency_ms IS NOT NEW.latency_ms OR OLD.tool_calls IS NOT NEW.tool_calls OR OLD.tool_results IS NOT NEW.tool_results OR OLD.parent_message_id IS NOT NEW.parent_message_id OR OLD.sequence_number IS NOT NEW.sequence_number OR OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 4, NEW.id, 'update', '{' || substr(CASE WHEN OLD.conversation_id IS NOT NEW.conversation_id THEN ',"conversation_id":' || json_quote(NEW.conversation_id) ELSE '' END
+    VALUES ((SELECT tx FROM sync_state), 4, NEW.id, 'update', '{' || substr(CASE WHEN OLD.conversation_id IS NOT NEW.conversation_id THEN ',"conversation_id":' || json_quote(NEW.conversation_id) ELSE '' END
       || CASE WHEN OLD.role IS NOT NEW.role THEN ',"role":' || json_quote(NEW.role) ELSE '' END
       || CASE WHEN OLD.content IS NOT NEW.content THEN ',"content":' || json_quote(NEW.content) ELSE '' END
       || CASE WHEN OLD.content_type IS NOT NEW.content_type THEN ',"content_type":' || json_quote(NEW.content_type) ELSE '' END
@@ -711,7 +686,7 @@ BEGIN
       || CASE WHEN OLD.sequence_number IS NOT NEW.sequence_number THEN ',"sequence_number":' || json_quote(OLD.sequence_number) ELSE '' END
       || CASE WHEN OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment THEN ',"feedback_rating":' || json_quote(OLD.feedback_rating) ELSE '' END
       || CASE WHEN OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment THEN ',"feedback_comment":' || json_quote(OLD.feedback_comment) ELSE '' END
-      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', NOT ((NEW.parent_message_id IS NULL AND OLD.parent_message_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM messages p WHERE p.id = OLD.parent_message_id))), NEW.conversation_id FROM sync_state s;
+      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', NOT ((NEW.parent_message_id IS NULL AND OLD.parent_message_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM messages p WHERE p.id = OLD.parent_message_id))), NEW.conversation_id);
 END;
 
 CREATE TRIGGER messages_capture_delete AFTER DELETE ON messages WHEN (SELECT applying FROM sync_state) = 0
@@ -719,12 +694,8 @@ BEGIN
     INSERT INTO sync_base (id, tbl, image)
     SELECT OLD.id, 4, json_object('id', OLD.id, 'conversation_id', OLD.conversation_id, 'role', OLD.role, 'content', OLD.content, 'content_type', OLD.content_type, 'model', OLD.model, 'tokens_used', OLD.tokens_used, 'latency_ms', OLD.latency_ms, 'tool_calls', OLD.tool_calls, 'tool_results', OLD.tool_results, 'parent_message_id', OLD.parent_message_id, 'sequence_number', OLD.sequence_number, 'feedback_rating', OLD.feedback_rating, 'feedback_comment', OLD.feedback_comment, 'created_at', OLD.created_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 4, OLD.id, 'delete', NULL, json_object('tokens_used', OLD.tokens_used), NOT ((OLD.conversation_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM conversations p WHERE p.id = OLD.conversation_id))), OLD.conversation_id FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 4, OLD.id, 'delete', NULL, json_object('tokens_used', OLD.tokens_used), NOT ((OLD.conversation_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM conversations p WHERE p.id = OLD.conversation_id))), OLD.conversation_id);
 END;
 
 CREATE TRIGGER update_conversation_stats_on_message AFTER INSERT ON messages WHEN (SELECT applying FROM sync_state) = 0
@@ -768,29 +739,21 @@ END;
 
 CREATE TRIGGER workflows_capture_insert AFTER INSERT ON workflows WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 5, NEW.id, 'insert', json_object('id', NEW.id, 'user_id', NEW.user_id, 'name', NEW.name, 'description', NEW.description, 'version', NEW.version, 'definition', NEW.definition, 'parameters', NEW.parameters, 'environment_vars', NEW.environment_vars, 'triggers', NEW.triggers, 'tags', NEW.tags, 'is_active', NEW.is_active, 'is_template', NEW.is_template, 'created_at', NEW.created_at, 'deleted_at', NEW.deleted_at), NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 5, NEW.id, 'insert', json_object('id', NEW.id, 'user_id', NEW.user_id, 'name', NEW.name, 'description', NEW.description, 'version', NEW.version, 'definition', NEW.definition, 'parameters', NEW.parameters, 'environment_vars', NEW.environment_vars, 'triggers', NEW.triggers, 'tags', NEW.tags, 'is_active', NEW.is_active, 'is_template', NEW.is_template, 'created_at', NEW.created_at, 'deleted_at', NEW.deleted_at), NULL, 1, NULL);
 END;
 
-CREATE TRIGGER workflows_capture_base BEFORE UPDATE ON workflows WHEN (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.name IS NOT NEW.name OR OLD.description IS NOT NEW.description OR OLD.version IS NOT NEW.version OR OLD.definition IS NOT NEW.definition OR OLD.parameters IS NOT NEW.parameters OR OLD.environment_vars IS NOT NEW.environment_vars OR OLD.triggers IS NOT NEW.triggers OR OLD.tags IS NOT NEW.tags OR OLD.is_active IS NOT NEW.is_active OR OLD.is_template IS NOT NEW.is_template OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at OR OLD.deleted_at IS NOT NEW.deleted_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER workflows_capture_base BEFORE UPDATE ON workflows WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id) AND (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.name IS NOT NEW.name OR OLD.description IS NOT NEW.description OR OLD.version IS NOT NEW.version OR OLD.definition IS NOT NEW.definition OR OLD.parameters IS NOT NEW.parameters OR OLD.environment_vars IS NOT NEW.environment_vars OR OLD.triggers IS NOT NEW.triggers OR OLD.tags IS NOT NEW.tags OR OLD.is_active IS NOT NEW.is_active OR OLD.is_template IS NOT NEW.is_template OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at OR OLD.deleted_at IS NOT NEW.deleted_at)
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 5, json_object('id', OLD.id, 'user_id', OLD.user_id, 'name', OLD.name, 'description', OLD.description, 'version', OLD.version, 'definition', OLD.definition, 'parameters', OLD.parameters, 'environment_vars', OLD.environment_vars, 'triggers', OLD.triggers, 'tags', OLD.tags, 'is_active', OLD.is_active, 'is_template', OLD.is_template, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'deleted_at', OLD.deleted_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
+    SELECT OLD.id, 5, json_object('id', OLD.id, 'user_id', OLD.user_id, 'name', OLD.name, 'description', OLD.description, 'version', OLD.version, 'definition', OLD.definition, 'parameters', OLD.parameters, 'environment_vars', OLD.environment_vars, 'triggers', OLD.triggers, 'tags', OLD.tags, 'is_active', OLD.is_active, 'is_template', OLD.is_template, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'deleted_at', OLD.deleted_at);
 END;
 
-CREATE TRIGGER workflows_capture_update AFTER UPDATE ON workflows WHEN (OLD.user_id IS NOT NEW.user_id OR OLD.name IS NOT NEW.name OR OLD.description IS NOT NEW.description OR OLD.version IS NOT NEW.version OR OLD.definition IS NOT NEW.definition OR OLD.parameters IS NOT NEW.parameters OR OLD.environment_vars IS NOT NEW.environment_vars OR OLD.triggers IS NOT NEW.triggers OR OLD.tags IS NOT NEW.tags OR OLD.is_active IS NOT NEW.is_active OR OLD.is_template IS NOT NEW.is_template OR OLD.created_at IS NOT NEW.created_at OR OLD.deleted_at IS NOT NEW.deleted_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER workflows_capture_update AFTER UPDATE OF user_id, name, description, version, definition, parameters, environment_vars, triggers, tags, is_active, is_template, created_at, deleted_at ON workflows WHEN (OLD.user_id IS NOT NEW.user_id OR OLD.name IS NOT NEW.name OR OLD.description IS NOT NEW.description OR OLD.version IS NOT NEW.version OR OLD.definition IS NOT NEW.definition OR OLD.parameters IS NOT NEW.parameters OR OLD.environment_vars IS NOT NEW.environment_vars OR OLD.triggers IS NOT NEW.triggers OR OLD.tags IS NOT NEW.tags OR OLD.is_active IS NOT NEW.is_active OR OLD.is_template IS NOT NEW.is_template OR OLD.created_at IS NOT NEW.created_at OR OLD.deleted_at IS NOT NEW.deleted_at) AND (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 5, NEW.id, 'update', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
+    VALUES ((SELECT tx FROM sync_state), 5, NEW.id, 'update', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
       || CASE WHEN OLD.name IS NOT NEW.name THEN ',"name":' || json_quote(NEW.name) ELSE '' END
       || CASE WHEN OLD.description IS NOT NEW.description THEN ',"description":' || json_quote(NEW.description) ELSE '' END
       || CASE WHEN OLD.definition IS NOT NEW.definition OR OLD.version IS NOT NEW.version THEN ',"version":' || json_quote(NEW.version) ELSE '' END
@@ -814,7 +777,7 @@ BEGIN
       || CASE WHEN OLD.is_active IS NOT NEW.is_active THEN ',"is_active":' || json_quote(OLD.is_active) ELSE '' END
       || CASE WHEN OLD.is_template IS NOT NEW.is_template THEN ',"is_template":' || json_quote(OLD.is_template) ELSE '' END
       || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END
-      || CASE WHEN OLD.deleted_at IS NOT NEW.deleted_at THEN ',"deleted_at":' || json_quote(OLD.deleted_at) ELSE '' END, 2) || '}', 1, NULL FROM sync_state s;
+      || CASE WHEN OLD.deleted_at IS NOT NEW.deleted_at THEN ',"deleted_at":' || json_quote(OLD.deleted_at) ELSE '' END, 2) || '}', 1, NULL);
 END;
 
 CREATE TRIGGER workflows_capture_delete AFTER DELETE ON workflows WHEN (SELECT applying FROM sync_state) = 0
@@ -822,12 +785,8 @@ BEGIN
     INSERT INTO sync_base (id, tbl, image)
     SELECT OLD.id, 5, json_object('id', OLD.id, 'user_id', OLD.user_id, 'name', OLD.name, 'description', OLD.description, 'version', OLD.version, 'definition', OLD.definition, 'parameters', OLD.parameters, 'environment_vars', OLD.environment_vars, 'triggers', OLD.triggers, 'tags', OLD.tags, 'is_active', OLD.is_active, 'is_template', OLD.is_template, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'deleted_at', OLD.deleted_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 5, OLD.id, 'delete', NULL, NULL, NOT ((OLD.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.user_id))), NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 5, OLD.id, 'delete', NULL, NULL, NOT ((OLD.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.user_id))), NULL);
 END;
 
 CREATE TRIGGER update_workflows_updated_at AFTER UPDATE OF id, user_id, name, description, version, definition, parameters, environment_vars, triggers, tags, is_active, is_template, created_at, deleted_at ON workflows WHEN (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.name IS NOT NEW.name OR OLD.description IS NOT NEW.description OR OLD.version IS NOT NEW.version OR OLD.definition IS NOT NEW.definition OR OLD.parameters IS NOT NEW.parameters OR OLD.environment_vars IS NOT NEW.environment_vars OR OLD.triggers IS NOT NEW.triggers OR OLD.tags IS NOT NEW.tags OR OLD.is_active IS NOT NEW.is_active OR OLD.is_template IS NOT NEW.is_template OR OLD.created_at IS NOT NEW.created_at OR OLD.deleted_at IS NOT NEW.deleted_at) AND NEW.updated_at IS OLD.updated_at AND NEW.updated_at IS NOT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AND (SELECT applying FROM sync_state) = 0
@@ -857,29 +816,21 @@ END;
 
 CREATE TRIGGER workflow_executions_capture_insert AFTER INSERT ON workflow_executions WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 6, NEW.id, 'insert', json_object('id', NEW.id, 'workflow_id', NEW.workflow_id, 'user_id', NEW.user_id, 'status', NEW.status, 'parameters', NEW.parameters, 'environment', NEW.environment, 'trigger_type', NEW.trigger_type, 'trigger_source', NEW.trigger_source, 'current_step', NEW.current_step, 'completed_steps', NEW.completed_steps, 'failed_steps', NEW.failed_steps, 'outputs', NEW.outputs, 'error_message', NEW.error_message, 'error_stack', NEW.error_stack, 'total_duration_ms', NEW.total_duration_ms, 'steps_executed', NEW.steps_executed, 'queued_at', NEW.queued_at, 'started_at', NEW.started_at, 'completed_at', NEW.completed_at, 'cancelled_at', NEW.cancelled_at), NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 6, NEW.id, 'insert', json_object('id', NEW.id, 'workflow_id', NEW.workflow_id, 'user_id', NEW.user_id, 'status', NEW.status, 'parameters', NEW.parameters, 'environment', NEW.environment, 'trigger_type', NEW.trigger_type, 'trigger_source', NEW.trigger_source, 'current_step', NEW.current_step, 'completed_steps', NEW.completed_steps, 'failed_steps', NEW.failed_steps, 'outputs', NEW.outputs, 'error_message', NEW.error_message, 'error_stack', NEW.error_stack, 'total_duration_ms', NEW.total_duration_ms, 'steps_executed', NEW.steps_executed, 'queued_at', NEW.queued_at, 'started_at', NEW.started_at, 'completed_at', NEW.completed_at, 'cancelled_at', NEW.cancelled_at), NULL, 1, NULL);
 END;
 
-CREATE TRIGGER workflow_executions_capture_base BEFORE UPDATE ON workflow_executions WHEN (OLD.id IS NOT NEW.id OR OLD.workflow_id IS NOT NEW.workflow_id OR OLD.user_id IS NOT NEW.user_id OR OLD.status IS NOT NEW.status OR OLD.parameters IS NOT NEW.parameters OR OLD.environment IS NOT NEW.environment OR OLD.trigger_type IS NOT NEW.trigger_type OR OLD.trigger_source IS NOT NEW.trigger_source OR OLD.current_step IS NOT NEW.current_step OR OLD.completed_steps IS NOT NEW.completed_steps OR OLD.failed_steps IS NOT NEW.failed_steps OR OLD.outputs IS NOT NEW.outputs OR OLD.error_message IS NOT NEW.error_message OR OLD.error_stack IS NOT NEW.error_stack OR OLD.total_duration_ms IS NOT NEW.total_duration_ms OR OLD.steps_executed IS NOT NEW.steps_executed OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER workflow_executions_capture_base BEFORE UPDATE ON workflow_executions WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id) AND (OLD.id IS NOT NEW.id OR OLD.workflow_id IS NOT NEW.workflow_id OR OLD.user_id IS NOT NEW.user_id OR OLD.status IS NOT NEW.status OR OLD.parameters IS NOT NEW.parameters OR OLD.environment IS NOT NEW.environment OR OLD.trigger_type IS NOT NEW.trigger_type OR OLD.trigger_source IS NOT NEW.trigger_source OR OLD.current_step IS NOT NEW.current_step OR OLD.completed_steps IS NOT NEW.completed_steps OR OLD.failed_steps IS NOT NEW.failed_steps OR OLD.outputs IS NOT NEW.outputs OR OLD.error_message IS NOT NEW.error_message OR OLD.error_stack IS NOT NEW.error_stack OR OLD.total_duration_ms IS NOT NEW.total_duration_ms OR OLD.steps_executed IS NOT NEW.steps_executed OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at)
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 6, json_object('id', OLD.id, 'workflow_id', OLD.workflow_id, 'user_id', OLD.user_id, 'status', OLD.status, 'parameters', OLD.parameters, 'environment', OLD.environment, 'trigger_type', OLD.trigger_type, 'trigger_source', OLD.trigger_source, 'current_step', OLD.current_step, 'completed_steps', OLD.completed_steps, 'failed_steps', OLD.failed_steps, 'outputs', OLD.outputs, 'error_message', OLD.error_message, 'error_stack', OLD.error_stack, 'total_duration_ms', OLD.total_duration_ms, 'steps_executed', OLD.steps_executed, 'queued_at', OLD.queued_at, 'started_at', OLD.started_at, 'completed_at', OLD.completed_at, 'cancelled_at', OLD.cancelled_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
+    SELECT OLD.id, 6, json_object('id', OLD.id, 'workflow_id', OLD.workflow_id, 'user_id', OLD.user_id, 'status', OLD.status, 'parameters', OLD.parameters, 'environment', OLD.environment, 'trigger_type', OLD.trigger_type, 'trigger_source', OLD.trigger_source, 'current_step', OLD.current_step, 'completed_steps', OLD.completed_steps, 'failed_steps', OLD.failed_steps, 'outputs', OLD.outputs, 'error_message', OLD.error_message, 'error_stack', OLD.error_stack, 'total_duration_ms', OLD.total_duration_ms, 'steps_executed', OLD.steps_executed, 'queued_at', OLD.queued_at, 'started_at', OLD.started_at, 'completed_at', OLD.completed_at, 'cancelled_at', OLD.cancelled_at);
 END;
 
-CREATE TRIGGER workflow_executions_capture_update AFTER UPDATE ON workflow_executions WHEN (OLD.workflow_id IS NOT NEW.workflow_id OR OLD.user_id IS NOT NEW.user_id OR OLD.status IS NOT NEW.status OR OLD.parameters IS NOT NEW.parameters OR OLD.environment IS NOT NEW.environment OR OLD.trigger_type IS NOT NEW.trigger_type OR OLD.trigger_source IS NOT NEW.trigger_source OR OLD.current_step IS NOT NEW.current_step OR OLD.completed_steps IS NOT NEW.completed_steps OR OLD.failed_steps IS NOT NEW.failed_steps OR OLD.outputs IS NOT NEW.outputs OR OLD.error_message IS NOT NEW.error_message OR OLD.error_stack IS NOT NEW.error_stack OR OLD.total_duration_ms IS NOT NEW.total_duration_ms OR OLD.steps_executed IS NOT NEW.steps_executed OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER workflow_executions_capture_update AFTER UPDATE OF workflow_id, user_id, status, parameters, environment, trigger_type, trigger_source, current_step, completed_steps, failed_steps, outputs, error_message, error_stack, total_duration_ms, steps_executed, queued_at, started_at, completed_at, cancelled_at ON workflow_executions WHEN (OLD.workflow_id IS NOT NEW.workflow_id OR OLD.user_id IS NOT NEW.user_id OR OLD.status IS NOT NEW.status OR OLD.parameters IS NOT NEW.parameters OR OLD.environment IS NOT NEW.environment OR OLD.trigger_type IS NOT NEW.trigger_type OR OLD.trigger_source IS NOT NEW.trigger_source OR OLD.current_step IS NOT NEW.current_step OR OLD.completed_steps IS NOT NEW.completed_steps OR OLD.failed_steps IS NOT NEW.failed_steps OR OLD.outputs IS NOT NEW.outputs OR OLD.error_message IS NOT NEW.error_message OR OLD.error_stack IS NOT NEW.error_stack OR OLD.total_duration_ms IS NOT NEW.total_duration_ms OR OLD.steps_executed IS NOT NEW.steps_executed OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) AND (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 6, NEW.id, 'update', '{' || substr(CASE WHEN OLD.workflow_id IS NOT NEW.workflow_id THEN ',"workflow_id":' || json_quote(NEW.workflow_id) ELSE '' END
+    VALUES ((SELECT tx FROM sync_state), 6, NEW.id, 'update', '{' || substr(CASE WHEN OLD.workflow_id IS NOT NEW.workflow_id THEN ',"workflow_id":' || json_quote(NEW.workflow_id) ELSE '' END
       || CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"status":' || json_quote(NEW.status) ELSE '' END
       || CASE WHEN OLD.parameters IS NOT NEW.parameters THEN ',"parameters":' || json_quote(NEW.parameters) ELSE '' END
@@ -915,7 +866,7 @@ BEGIN
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"queued_at":' || json_quote(OLD.queued_at) ELSE '' END
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"started_at":' || json_quote(OLD.started_at) ELSE '' END
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"completed_at":' || json_quote(OLD.completed_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"cancelled_at":' || json_quote(OLD.cancelled_at) ELSE '' END, 2) || '}', 1, NULL FROM sync_state s;
+      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"cancelled_at":' || json_quote(OLD.cancelled_at) ELSE '' END, 2) || '}', 1, NULL);
 END;
 
 CREATE TRIGGER workflow_executions_capture_delete AFTER DELETE ON workflow_executions WHEN (SELECT applying FROM sync_state) = 0
@@ -923,12 +874,8 @@ BEGIN
     INSERT INTO sync_base (id, tbl, image)
     SELECT OLD.id, 6, json_object('id', OLD.id, 'workflow_id', OLD.workflow_id, 'user_id', OLD.user_id, 'status', OLD.status, 'parameters', OLD.parameters, 'environment', OLD.environment, 'trigger_type', OLD.trigger_type, 'trigger_source', OLD.trigger_source, 'current_step', OLD.current_step, 'completed_steps', OLD.completed_steps, 'failed_steps', OLD.failed_steps, 'outputs', OLD.outputs, 'error_message', OLD.error_message, 'error_stack', OLD.error_stack, 'total_duration_ms', OLD.total_duration_ms, 'steps_executed', OLD.steps_executed, 'queued_at', OLD.queued_at, 'started_at', OLD.started_at, 'completed_at', OLD.completed_at, 'cancelled_at', OLD.cancelled_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 6, OLD.id, 'delete', NULL, NULL, NOT ((OLD.workflow_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM workflows p WHERE p.id = OLD.workflow_id)) OR (OLD.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.user_id))), NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 6, OLD.id, 'delete', NULL, NULL, NOT ((OLD.workflow_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM workflows p WHERE p.id = OLD.workflow_id)) OR (OLD.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.user_id))), NULL);
 END;
 
 CREATE TRIGGER step_executions_guard_key BEFORE UPDATE OF id ON step_executions WHEN OLD.id IS NOT NEW.id
@@ -953,29 +900,21 @@ END;
 
 CREATE TRIGGER step_executions_capture_insert AFTER INSERT ON step_executions WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 7, NEW.id, 'insert', json_object('id', NEW.id, 'workflow_execution_id', NEW.workflow_execution_id, 'step_id', NEW.step_id, 'step_name', NEW.step_name, 'step_type', NEW.step_type, 'status', NEW.status, 'inputs', NEW.inputs, 'outputs', NEW.outputs, 'retry_count', NEW.retry_count, 'max_retries', NEW.max_retries, 'error_message', NEW.error_message, 'duration_ms', NEW.duration_ms, 'queued_at', NEW.queued_at, 'started_at', NEW.started_at, 'completed_at', NEW.completed_at), NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 7, NEW.id, 'insert', json_object('id', NEW.id, 'workflow_execution_id', NEW.workflow_execution_id, 'step_id', NEW.step_id, 'step_name', NEW.step_name, 'step_type', NEW.step_type, 'status', NEW.status, 'inputs', NEW.inputs, 'outputs', NEW.outputs, 'retry_count', NEW.retry_count, 'max_retries', NEW.max_retries, 'error_message', NEW.error_message, 'duration_ms', NEW.duration_ms, 'queued_at', NEW.queued_at, 'started_at', NEW.started_at, 'completed_at', NEW.completed_at), NULL, 1, NULL);
 END;
 
-CREATE TRIGGER step_executions_capture_base BEFORE UPDATE ON step_executions WHEN (OLD.id IS NOT NEW.id OR OLD.workflow_execution_id IS NOT NEW.workflow_execution_id OR OLD.step_id IS NOT NEW.step_id OR OLD.step_name IS NOT NEW.step_name OR OLD.step_type IS NOT NEW.step_type OR OLD.status IS NOT NEW.status OR OLD.inputs IS NOT NEW.inputs OR OLD.outputs IS NOT NEW.outputs OR OLD.retry_count IS NOT NEW.retry_count OR OLD.max_retries IS NOT NEW.max_retries OR OLD.error_message IS NOT NEW.error_message OR OLD.duration_ms IS NOT NEW.duration_ms OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER step_executions_capture_base BEFORE UPDATE ON step_executions WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id) AND (OLD.id IS NOT NEW.id OR OLD.workflow_execution_id IS NOT NEW.workflow_execution_id OR OLD.step_id IS NOT NEW.step_id OR OLD.step_name IS NOT NEW.step_name OR OLD.step_type IS NOT NEW.step_type OR OLD.status IS NOT NEW.status OR OLD.inputs IS NOT NEW.inputs OR OLD.outputs IS NOT NEW.outputs OR OLD.retry_count IS NOT NEW.retry_count OR OLD.max_retries IS NOT NEW.max_retries OR OLD.error_message IS NOT NEW.error_message OR OLD.duration_ms IS NOT NEW.duration_ms OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at)
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 7, json_object('id', OLD.id, 'workflow_execution_id', OLD.workflow_execution_id, 'step_id', OLD.step_id, 'step_name', OLD.step_name, 'step_type', OLD.step_type, 'status', OLD.status, 'inputs', OLD.inputs, 'outputs', OLD.outputs, 'retry_count', OLD.retry_count, 'max_retries', OLD.max_retries, 'error_message', OLD.error_message, 'duration_ms', OLD.duration_ms, 'queued_at', OLD.queued_at, 'started_at', OLD.started_at, 'completed_at', OLD.completed_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
+    SELECT OLD.id, 7, json_object('id', OLD.id, 'workflow_execution_id', OLD.workflow_execution_id, 'step_id', OLD.step_id, 'step_name', OLD.step_name, 'step_type', OLD.step_type, 'status', OLD.status, 'inputs', OLD.inputs, 'outputs', OLD.outputs, 'retry_count', OLD.retry_count, 'max_retries', OLD.max_retries, 'error_message', OLD.error_message, 'duration_ms', OLD.duration_ms, 'queued_at', OLD.queued_at, 'started_at', OLD.started_at, 'completed_at', OLD.completed_at);
 END;
 
-CREATE TRIGGER step_executions_capture_update AFTER UPDATE ON step_executions WHEN (OLD.workflow_execution_id IS NOT NEW.workflow_execution_id OR OLD.step_id IS NOT NEW.step_id OR OLD.step_name IS NOT NEW.step_name OR OLD.step_type IS NOT NEW.step_type OR OLD.status IS NOT NEW.status OR OLD.inputs IS NOT NEW.inputs OR OLD.outputs IS NOT NEW.outputs OR OLD.retry_count IS NOT NEW.retry_count OR OLD.max_retries IS NOT NEW.max_retries OR OLD.error_message IS NOT NEW.error_message OR OLD.duration_ms IS NOT NEW.duration_ms OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER step_executions_capture_update AFTER UPDATE OF workflow_execution_id, step_id, step_name, step_type, status, inputs, outputs, retry_count, max_retries, error_message, duration_ms, queued_at, started_at, completed_at ON step_executions WHEN (OLD.workflow_execution_id IS NOT NEW.workflow_execution_id OR OLD.step_id IS NOT NEW.step_id OR OLD.step_name IS NOT NEW.step_name OR OLD.step_type IS NOT NEW.step_type OR OLD.status IS NOT NEW.status OR OLD.inputs IS NOT NEW.inputs OR OLD.outputs IS NOT NEW.outputs OR OLD.retry_count IS NOT NEW.retry_count OR OLD.max_retries IS NOT NEW.max_retries OR OLD.error_message IS NOT NEW.error_message OR OLD.duration_ms IS NOT NEW.duration_ms OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 7, NEW.id, 'update', '{' || substr(CASE WHEN OLD.workflow_execution_id IS NOT NEW.workflow_execution_id THEN ',"workflow_execution_id":' || json_quote(NEW.workflow_execution_id) ELSE '' END
+    VALUES ((SELECT tx FROM sync_state), 7, NEW.id, 'update', '{' || substr(CASE WHEN OLD.workflow_execution_id IS NOT NEW.workflow_execution_id THEN ',"workflow_execution_id":' || json_quote(NEW.workflow_execution_id) ELSE '' END
       || CASE WHEN OLD.step_id IS NOT NEW.step_id THEN ',"step_id":' || json_quote(NEW.step_id) ELSE '' END
       || CASE WHEN OLD.step_name IS NOT NEW.step_name THEN ',"step_name":' || json_quote(NEW.step_name) ELSE '' END
       || CASE WHEN OLD.step_type IS NOT NEW.step_type THEN ',"step_type":' || json_quote(NEW.step_type) ELSE '' END
@@ -1001,7 +940,7 @@ BEGIN
       || CASE WHEN OLD.duration_ms IS NOT NEW.duration_ms THEN ',"duration_ms":' || json_quote(OLD.duration_ms) ELSE '' END
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"queued_at":' || json_quote(OLD.queued_at) ELSE '' END
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"started_at":' || json_quote(OLD.started_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"completed_at":' || json_quote(OLD.completed_at) ELSE '' END, 2) || '}', 1, NULL FROM sync_state s;
+      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"completed_at":' || json_quote(OLD.completed_at) ELSE '' END, 2) || '}', 1, NULL);
 END;
 
 CREATE TRIGGER step_executions_capture_delete AFTER DELETE ON step_executions WHEN (SELECT applying FROM sync_state) = 0
@@ -1009,12 +948,8 @@ BEGIN
     INSERT INTO sync_base (id, tbl, image)
     SELECT OLD.id, 7, json_object('id', OLD.id, 'workflow_execution_id', OLD.workflow_execution_id, 'step_id', OLD.step_id, 'step_name', OLD.step_name, 'step_type', OLD.step_type, 'status', OLD.status, 'inputs', OLD.inputs, 'outputs', OLD.outputs, 'retry_count', OLD.retry_count, 'max_retries', OLD.max_retries, 'error_message', OLD.error_message, 'duration_ms', OLD.duration_ms, 'queued_at', OLD.queued_at, 'started_at', OLD.started_at, 'completed_at', OLD.completed_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 7, OLD.id, 'delete', NULL, NULL, NOT ((OLD.workflow_execution_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM workflow_executions p WHERE p.id = OLD.workflow_execution_id))), NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 7, OLD.id, 'delete', NULL, NULL, NOT ((OLD.workflow_execution_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM workflow_executions p WHERE p.id = OLD.workflow_execution_id))), NULL);
 END;
 
 CREATE TRIGGER incidents_guard_key BEFORE UPDATE OF id ON incidents WHEN OLD.id IS NOT NEW.id
@@ -1039,29 +974,21 @@ END;
 
 CREATE TRIGGER incidents_capture_insert AFTER INSERT ON incidents WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 8, NEW.id, 'insert', json_object('id', NEW.id, 'title', NEW.title, 'description', NEW.description, 'severity', NEW.severity, 'status', NEW.status, 'source', NEW.source, 'detection_method', NEW.detection_method, 'affected_services', NEW.affected_services, 'affected_users_count', NEW.affected_users_count, 'blast_radius', NEW.blast_radius, 'assigned_to', NEW.assigned_to, 'assigned_team', NEW.assigned_team, 'metadata', NEW.metadata, 'related_incidents', NEW.related_incidents, 'root_cause', NEW.root_cause, 'resolution_notes', NEW.resolution_notes, 'remediation_steps', NEW.remediation_steps, 'detected_at', NEW.detected_at, 'acknowledged_at', NEW.acknowledged_at, 'resolved_at', NEW.resolved_at, 'closed_at', NEW.closed_at, 'created_at', NEW.created_at), NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 8, NEW.id, 'insert', json_object('id', NEW.id, 'title', NEW.title, 'description', NEW.description, 'severity', NEW.severity, 'status', NEW.status, 'source', NEW.source, 'detection_method', NEW.detection_method, 'affected_services', NEW.affected_services, 'affected_users_count', NEW.affected_users_count, 'blast_radius', NEW.blast_radius, 'assigned_to', NEW.assigned_to, 'assigned_team', NEW.assigned_team, 'metadata', NEW.metadata, 'related_incidents', NEW.related_incidents, 'root_cause', NEW.root_cause, 'resolution_notes', NEW.resolution_notes, 'remediation_steps', NEW.remediation_steps, 'detected_at', NEW.detected_at, 'acknowledged_at', NEW.acknowledged_at, 'resolved_at', NEW.resolved_at, 'closed_at', NEW.closed_at, 'created_at', NEW.created_at), NULL, 1, NULL);
 END;
 
-CREATE TRIGGER incidents_capture_base BEFORE UPDATE ON incidents WHEN (OLD.id IS NOT NEW.id OR OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.severity IS NOT NEW.severity OR OLD.status IS NOT NEW.status OR OLD.source IS NOT NEW.source OR OLD.detection_method IS NOT NEW.detection_method OR OLD.affected_services IS NOT NEW.affected_services OR OLD.affected_users_count IS NOT NEW.affected_users_count OR OLD.blast_radius IS NOT NEW.blast_radius OR OLD.assigned_to IS NOT NEW.assigned_to OR OLD.assigned_team IS NOT NEW.assigned_team OR OLD.metadata IS NOT NEW.metadata OR OLD.related_incidents IS NOT NEW.related_incidents OR OLD.root_cause IS NOT NEW.root_cause OR OLD.resolution_notes IS NOT NEW.resolution_notes OR OLD.remediation_steps IS NOT NEW.remediation_steps OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER incidents_capture_base BEFORE UPDATE ON incidents WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id) AND (OLD.id IS NOT NEW.id OR OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.severity IS NOT NEW.severity OR OLD.status IS NOT NEW.status OR OLD.source IS NOT NEW.source OR OLD.detection_method IS NOT NEW.detection_method OR OLD.affected_services IS NOT NEW.affected_services OR OLD.affected_users_count IS NOT NEW.affected_users_count OR OLD.blast_radius IS NOT NEW.blast_radius OR OLD.assigned_to IS NOT NEW.assigned_to OR OLD.assigned_team IS NOT NEW.assigned_team OR OLD.metadata IS NOT NEW.metadata OR OLD.related_incidents IS NOT NEW.related_incidents OR OLD.root_cause IS NOT NEW.root_cause OR OLD.resolution_notes IS NOT NEW.resolution_notes OR OLD.remediation_steps IS NOT NEW.remediation_steps OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at)
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 8, json_object('id', OLD.id, 'title', OLD.title, 'description', OLD.description, 'severity', OLD.severity, 'status', OLD.status, 'source', OLD.source, 'detection_method', OLD.detection_method, 'affected_services', OLD.affected_services, 'affected_users_count', OLD.affected_users_count, 'blast_radius', OLD.blast_radius, 'assigned_to', OLD.assigned_to, 'assigned_team', OLD.assigned_team, 'metadata', OLD.metadata, 'related_incidents', OLD.related_incidents, 'root_cause', OLD.root_cause, 'resolution_notes', OLD.resolution_notes, 'remediation_steps', OLD.remediation_steps, 'detected_at', OLD.detected_at, 'acknowledged_at', OLD.acknowledged_at, 'resolved_at', OLD.resolved_at, 'closed_at', OLD.closed_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
+    SELECT OLD.id, 8, json_object('id', OLD.id, 'title', OLD.title, 'description', OLD.description, 'severity', OLD.severity, 'status', OLD.status, 'source', OLD.source, 'detection_method', OLD.detection_method, 'affected_services', OLD.affected_services, 'affected_users_count', OLD.affected_users_count, 'blast_radius', OLD.blast_radius, 'assigned_to', OLD.assigned_to, 'assigned_team', OLD.assigned_team, 'metadata', OLD.metadata, 'related_incidents', OLD.related_incidents, 'root_cause', OLD.root_cause, 'resolution_notes', OLD.resolution_notes, 'remediation_steps', OLD.remediation_steps, 'detected_at', OLD.detected_at, 'acknowledged_at', OLD.acknowledged_at, 'resolved_at', OLD.resolved_at, 'closed_at', OLD.closed_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at);
 END;
 
-CREATE TRIGGER incidents_capture_update AFTER UPDATE ON incidents WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.severity IS NOT NEW.severity OR OLD.status IS NOT NEW.status OR OLD.source IS NOT NEW.source OR OLD.detection_method IS NOT NEW.detection_method OR OLD.affected_services IS NOT NEW.affected_services OR OLD.affected_users_count IS NOT NEW.affected_users_count OR OLD.blast_radius IS NOT NEW.blast_radius OR OLD.assigned_to IS NOT NEW.assigned_to OR OLD.assigned_team IS NOT NEW.assigned_team OR OLD.metadata IS NOT NEW.metadata OR OLD.related_incidents IS NOT NEW.related_incidents OR OLD.root_cause IS NOT NEW.root_cause OR OLD.resolution_notes IS NOT NEW.resolution_notes OR OLD.remediation_steps IS NOT NEW.remediation_steps OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER incidents_capture_update AFTER UPDATE OF title, description, severity, status, source, detection_method, affected_services, affected_users_count, blast_radius, assigned_to, assigned_team, metadata, related_incidents, root_cause, resolution_notes, remediation_steps, detected_at, acknowledged_at, resolved_at, closed_at, created_at ON incidents WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.severity IS NOT NEW.severity OR OLD.status IS NOT NEW.status OR OLD.source IS NOT NEW.source OR OLD.detection_method IS NOT NEW.detection_method OR OLD.affected_services IS NOT NEW.affected_services OR OLD.affected_users_count IS NOT NEW.affected_users_count OR OLD.blast_radius IS NOT NEW.blast_radius OR OLD.assigned_to IS NOT NEW.assigned_to OR OLD.assigned_team IS NOT NEW.assigned_team OR OLD.metadata IS NOT NEW.metadata OR OLD.related_incidents IS NOT NEW.related_incidents OR OLD.root_cause IS NOT NEW.root_cause OR OLD.resolution_notes IS NOT NEW.resolution_notes OR OLD.remediation_steps IS NOT NEW.remediation_steps OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 8, NEW.id, 'update', '{' || substr(CASE WHEN OLD.title IS NOT NEW.title THEN ',"title":' || json_quote(NEW.title) ELSE '' END
+    VALUES ((SELECT tx FROM sync_state), 8, NEW.id, 'update', '{' || substr(CASE WHEN OLD.title IS NOT NEW.title THEN ',"title":' || json_quote(NEW.title) ELSE '' END
       || CASE WHEN OLD.description IS NOT NEW.description THEN ',"description":' || json_quote(NEW.description) ELSE '' END
       || CASE WHEN OLD.severity IS NOT NEW.severity THEN ',"severity":' || json_quote(NEW.severity) ELSE '' END
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"status":' || json_quote(NEW.status) ELSE '' END
@@ -1101,7 +1028,7 @@ BEGIN
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"acknowledged_at":' || json_quote(OLD.acknowledged_at) ELSE '' END
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"resolved_at":' || json_quote(OLD.resolved_at) ELSE '' END
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"closed_at":' || json_quote(OLD.closed_at) ELSE '' END
-      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', NOT ((NEW.assigned_to IS NULL AND OLD.assigned_to IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.assigned_to))), NULL FROM sync_state s;
+      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', NOT ((NEW.assigned_to IS NULL AND OLD.assigned_to IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.assigned_to))), NULL);
 END;
 
 CREATE TRIGGER incidents_capture_delete AFTER DELETE ON incidents WHEN (SELECT applying FROM sync_state) = 0
@@ -1109,12 +1036,8 @@ BEGIN
     INSERT INTO sync_base (id, tbl, image)
     SELECT OLD.id, 8, json_object('id', OLD.id, 'title', OLD.title, 'description', OLD.description, 'severity', OLD.severity, 'status', OLD.status, 'source', OLD.source, 'detection_method', OLD.detection_method, 'affected_services', OLD.affected_services, 'affected_users_count', OLD.affected_users_count, 'blast_radius', OLD.blast_radius, 'assigned_to', OLD.assigned_to, 'assigned_team', OLD.assigned_team, 'metadata', OLD.metadata, 'related_incidents', OLD.related_incidents, 'root_cause', OLD.root_cause, 'resolution_notes', OLD.resolution_notes, 'remediation_steps', OLD.remediation_steps, 'detected_at', OLD.detected_at, 'acknowledged_at', OLD.acknowledged_at, 'resolved_at', OLD.resolved_at, 'closed_at', OLD.closed_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 8, OLD.id, 'delete', NULL, NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 8, OLD.id, 'delete', NULL, NULL, 1, NULL);
 END;
 
 CREATE TRIGGER update_incidents_updated_at AFTER UPDATE OF id, title, description, severity, status, source, detection_method, affected_services, affected_users_count, blast_radius, assigned_to, assigned_team, metadata, related_incidents, root_cause, resolution_notes, remediation_steps, detected_at, acknowledged_at, resolved_at, closed_at, created_at ON incidents WHEN (OLD.id IS NOT NEW.id OR OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.severity IS NOT NEW.severity OR OLD.status IS NOT NEW.status OR OLD.source IS NOT NEW.source OR OLD.detection_method IS NOT NEW.detection_method OR OLD.affected_services IS NOT NEW.affected_services OR OLD.affected_users_count IS NOT NEW.affected_users_count OR OLD.blast_radius IS NOT NEW.blast_radius OR OLD.assigned_to IS NOT NEW.assigned_to OR OLD.assigned_team IS NOT NEW.assigned_team OR OLD.metadata IS NOT NEW.metadata OR OLD.related_incidents IS NOT NEW.related_incidents OR OLD.root_cause IS NOT NEW.root_cause OR OLD.resolution_notes IS NOT NEW.resolution_notes OR OLD.remediation_steps IS NOT NEW.remediation_steps OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at OR OLD.created_at IS NOT NEW.created_at) AND NEW.updated_at IS OLD.updated_at AND NEW.updated_at IS NOT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AND (SELECT applying FROM sync_state) = 0
@@ -1144,29 +1067,21 @@ END;
 
 CREATE TRIGGER runbooks_capture_insert AFTER INSERT ON runbooks WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 9, NEW.id, 'insert', json_object('id', NEW.id, 'name', NEW.name, 'description', NEW.description, 'version', NEW.version, 'trigger_conditions', NEW.trigger_conditions, 'steps', NEW.steps, 'is_automated', NEW.is_automated, 'automation_config', NEW.automation_config, 'tags', NEW.tags, 'owner_id', NEW.owner_id, 'execution_count', NEW.execution_count, 'success_count', NEW.success_count, 'last_executed_at', NEW.last_executed_at, 'created_at', NEW.created_at, 'archived_at', NEW.archived_at), NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 9, NEW.id, 'insert', json_object('id', NEW.id, 'name', NEW.name, 'description', NEW.description, 'version', NEW.version, 'trigger_conditions', NEW.trigger_conditions, 'steps', NEW.steps, 'is_automated', NEW.is_automated, 'automation_config', NEW.automation_config, 'tags', NEW.tags, 'owner_id', NEW.owner_id, 'execution_count', NEW.execution_count, 'success_count', NEW.success_count, 'last_executed_at', NEW.last_executed_at, 'created_at', NEW.created_at, 'archived_at', NEW.archived_at), NULL, 1, NULL);
 END;
 
-CREATE TRIGGER runbooks_capture_base BEFORE UPDATE ON runbooks WHEN (OLD.id IS NOT NEW.id OR OLD.name IS NOT NEW.name OR OLD.description IS NOT NEW.description OR OLD.version IS NOT NEW.version OR OLD.trigger_conditions IS NOT NEW.trigger_conditions OR OLD.steps IS NOT NEW.steps OR OLD.is_automated IS NOT NEW.is_automated OR OLD.automation_config IS NOT NEW.automation_config OR OLD.tags IS NOT NEW.tags OR OLD.owner_id IS NOT NEW.owner_id OR OLD.execution_count IS NOT NEW.execution_count OR OLD.success_count IS NOT NEW.success_count OR OLD.last_executed_at IS NOT NEW.last_executed_at OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at OR OLD.archived_at IS NOT NEW.archived_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER runbooks_capture_base BEFORE UPDATE ON runbooks WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id) AND (OLD.id IS NOT NEW.id OR OLD.name IS NOT NEW.name OR OLD.description IS NOT NEW.description OR OLD.version IS NOT NEW.version OR OLD.trigger_conditions IS NOT NEW.trigger_conditions OR OLD.steps IS NOT NEW.steps OR OLD.is_automated IS NOT NEW.is_automated OR OLD.automation_config IS NOT NEW.automation_config OR OLD.tags IS NOT NEW.tags OR OLD.owner_id IS NOT NEW.owner_id OR OLD.execution_count IS NOT NEW.execution_count OR OLD.success_count IS NOT NEW.success_count OR OLD.last_executed_at IS NOT NEW.last_executed_at OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at OR OLD.archived_at IS NOT NEW.archived_at)
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 9, json_object('id', OLD.id, 'name', OLD.name, 'description', OLD.description, 'version', OLD.version, 'trigger_conditions', OLD.trigger_conditions, 'steps', OLD.steps, 'is_automated', OLD.is_automated, 'automation_config', OLD.automation_config, 'tags', OLD.tags, 'owner_id', OLD.owner_id, 'execution_count', OLD.execution_count, 'success_count', OLD.success_count, 'last_executed_at', OLD.last_executed_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'archived_at', OLD.archived_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
+    SELECT OLD.id, 9, json_object('id', OLD.id, 'name', OLD.name, 'description', OLD.description, 'version', OLD.version, 'trigger_conditions', OLD.trigger_conditions, 'steps', OLD.steps, 'is_automated', OLD.is_automated, 'automation_config', OLD.automation_config, 'tags', OLD.tags, 'owner_id', OLD.owner_id, 'execution_count', OLD.execution_count, 'success_count', OLD.success_count, 'last_executed_at', OLD.last_executed_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'archived_at', OLD.archived_at);
 END;
 
-CREATE TRIGGER runbooks_capture_update AFTER UPDATE ON runbooks WHEN (OLD.name IS NOT NEW.name OR OLD.description IS NOT NEW.description OR OLD.version IS NOT NEW.version OR OLD.trigger_conditions IS NOT NEW.trigger_conditions OR OLD.steps IS NOT NEW.steps OR OLD.is_automated IS NOT NEW.is_automated OR OLD.automation_config IS NOT NEW.automation_config OR OLD.tags IS NOT NEW.tags OR OLD.owner_id IS NOT NEW.owner_id OR OLD.execution_count IS NOT NEW.execution_count OR OLD.success_count IS NOT NEW.success_count OR OLD.last_executed_at IS NOT NEW.last_executed_at OR OLD.created_at IS NOT NEW.created_at OR OLD.archived_at IS NOT NEW.archived_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER runbooks_capture_update AFTER UPDATE OF name, description, version, trigger_conditions, steps, is_automated, automation_config, tags, owner_id, execution_count, success_count, last_executed_at, created_at, archived_at ON runbooks WHEN (OLD.name IS NOT NEW.name OR OLD.description IS NOT NEW.description OR OLD.version IS NOT NEW.version OR OLD.trigger_conditions IS NOT NEW.trigger_conditions OR OLD.steps IS NOT NEW.steps OR OLD.is_automated IS NOT NEW.is_automated OR OLD.automation_config IS NOT NEW.automation_config OR OLD.tags IS NOT NEW.tags OR OLD.owner_id IS NOT NEW.owner_id OR OLD.execution_count IS NOT NEW.execution_count OR OLD.success_count IS NOT NEW.success_count OR OLD.last_executed_at IS NOT NEW.last_executed_at OR OLD.created_at IS NOT NEW.created_at OR OLD.archived_at IS NOT NEW.archived_at) AND (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 9, NEW.id, 'update', '{' || substr(CASE WHEN OLD.name IS NOT NEW.name THEN ',"name":' || json_quote(NEW.name) ELSE '' END
+    VALUES ((SELECT tx FROM sync_state), 9, NEW.id, 'update', '{' || substr(CASE WHEN OLD.name IS NOT NEW.name THEN ',"name":' || json_quote(NEW.name) ELSE '' END
       || CASE WHEN OLD.description IS NOT NEW.description THEN ',"description":' || json_quote(NEW.description) ELSE '' END
       || CASE WHEN OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated THEN ',"version":' || json_quote(NEW.version) ELSE '' END
       || CASE WHEN OLD.trigger_conditions IS NOT NEW.trigger_conditions THEN ',"trigger_conditions":' || json_quote(NEW.trigger_conditions) ELSE '' END
@@ -1192,7 +1107,7 @@ BEGIN
       || CASE WHEN OLD.success_count IS NOT NEW.success_count THEN ',"success_count":' || json_quote(OLD.success_count) ELSE '' END
       || CASE WHEN OLD.last_executed_at IS NOT NEW.last_executed_at THEN ',"last_executed_at":' || json_quote(OLD.last_executed_at) ELSE '' END
       || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END
-      || CASE WHEN OLD.archived_at IS NOT NEW.archived_at THEN ',"archived_at":' || json_quote(OLD.archived_at) ELSE '' END, 2) || '}', NOT ((NEW.owner_id IS NULL AND OLD.owner_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.owner_id))), NULL FROM sync_state s;
+      || CASE WHEN OLD.archived_at IS NOT NEW.archived_at THEN ',"archived_at":' || json_quote(OLD.archived_at) ELSE '' END, 2) || '}', NOT ((NEW.owner_id IS NULL AND OLD.owner_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.owner_id))), NULL);
 END;
 
 CREATE TRIGGER runbooks_capture_delete AFTER DELETE ON runbooks WHEN (SELECT applying FROM sync_state) = 0
@@ -1200,12 +1115,8 @@ BEGIN
     INSERT INTO sync_base (id, tbl, image)
     SELECT OLD.id, 9, json_object('id', OLD.id, 'name', OLD.name, 'description', OLD.description, 'version', OLD.version, 'trigger_conditions', OLD.trigger_conditions, 'steps', OLD.steps, 'is_automated', OLD.is_automated, 'automation_config', OLD.automation_config, 'tags', OLD.tags, 'owner_id', OLD.owner_id, 'execution_count', OLD.execution_count, 'success_count', OLD.success_count, 'last_executed_at', OLD.last_executed_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'archived_at', OLD.archived_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 9, OLD.id, 'delete', NULL, NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 9, OLD.id, 'delete', NULL, NULL, 1, NULL);
 END;
 
 CREATE TRIGGER update_runbooks_updated_at AFTER UPDATE OF id, name, description, version, trigger_conditions, steps, is_automated, automation_config, tags, owner_id, execution_count, success_count, last_executed_at, created_at, archived_at ON runbooks WHEN (OLD.id IS NOT NEW.id OR OLD.name IS NOT NEW.name OR OLD.description IS NOT NEW.description OR OLD.version IS NOT NEW.version OR OLD.trigger_conditions IS NOT NEW.trigger_conditions OR OLD.steps IS NOT NEW.steps OR OLD.is_automated IS NOT NEW.is_automated OR OLD.automation_config IS NOT NEW.automation_config OR OLD.tags IS NOT NEW.tags OR OLD.owner_id IS NOT NEW.owner_id OR OLD.execution_count IS NOT NEW.execution_count OR OLD.success_count IS NOT NEW.success_count OR OLD.last_executed_at IS NOT NEW.last_executed_at OR OLD.created_at IS NOT NEW.created_at OR OLD.archived_at IS NOT NEW.archived_at) AND NEW.updated_at IS OLD.updated_at AND NEW.updated_at IS NOT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AND (SELECT applying FROM sync_state) = 0
@@ -1235,29 +1146,21 @@ END;
 
 CREATE TRIGGER runbook_executions_capture_insert AFTER INSERT ON runbook_executions WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 10, NEW.id, 'insert', json_object('id', NEW.id, 'runbook_id', NEW.runbook_id, 'incident_id', NEW.incident_id, 'executed_by', NEW.executed_by, 'status', NEW.status, 'is_automated', NEW.is_automated, 'current_step', NEW.current_step, 'completed_steps', NEW.completed_steps, 'step_results', NEW.step_results, 'success', NEW.success, 'notes', NEW.notes, 'started_at', NEW.started_at, 'completed_at', NEW.completed_at), NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 10, NEW.id, 'insert', json_object('id', NEW.id, 'runbook_id', NEW.runbook_id, 'incident_id', NEW.incident_id, 'executed_by', NEW.executed_by, 'status', NEW.status, 'is_automated', NEW.is_automated, 'current_step', NEW.current_step, 'completed_steps', NEW.completed_steps, 'step_results', NEW.step_results, 'success', NEW.success, 'notes', NEW.notes, 'started_at', NEW.started_at, 'completed_at', NEW.completed_at), NULL, 1, NULL);
 END;
 
-CREATE TRIGGER runbook_executions_capture_base BEFORE UPDATE ON runbook_executions WHEN (OLD.id IS NOT NEW.id OR OLD.runbook_id IS NOT NEW.runbook_id OR OLD.incident_id IS NOT NEW.incident_id OR OLD.executed_by IS NOT NEW.executed_by OR OLD.status IS NOT NEW.status OR OLD.is_automated IS NOT NEW.is_automated OR OLD.current_step IS NOT NEW.current_step OR OLD.completed_steps IS NOT NEW.completed_steps OR OLD.step_results IS NOT NEW.step_results OR OLD.success IS NOT NEW.success OR OLD.notes IS NOT NEW.notes OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER runbook_executions_capture_base BEFORE UPDATE ON runbook_executions WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id) AND (OLD.id IS NOT NEW.id OR OLD.runbook_id IS NOT NEW.runbook_id OR OLD.incident_id IS NOT NEW.incident_id OR OLD.executed_by IS NOT NEW.executed_by OR OLD.status IS NOT NEW.status OR OLD.is_automated IS NOT NEW.is_automated OR OLD.current_step IS NOT NEW.current_step OR OLD.completed_steps IS NOT NEW.completed_steps OR OLD.step_results IS NOT NEW.step_results OR OLD.success IS NOT NEW.success OR OLD.notes IS NOT NEW.notes OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at)
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 10, json_object('id', OLD.id, 'runbook_id', OLD.runbook_id, 'incident_id', OLD.incident_id, 'executed_by', OLD.executed_by, 'status', OLD.status, 'is_automated', OLD.is_automated, 'current_step', OLD.current_step, 'completed_steps', OLD.completed_steps, 'step_results', OLD.step_results, 'success', OLD.success, 'notes', OLD.notes, 'started_at', OLD.started_at, 'completed_at', OLD.completed_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
+    SELECT OLD.id, 10, json_object('id', OLD.id, 'runbook_id', OLD.runbook_id, 'incident_id', OLD.incident_id, 'executed_by', OLD.executed_by, 'status', OLD.status, 'is_automated', OLD.is_automated, 'current_step', OLD.current_step, 'completed_steps', OLD.completed_steps, 'step_results', OLD.step_results, 'success', OLD.success, 'notes', OLD.notes, 'started_at', OLD.started_at, 'completed_at', OLD.completed_at);
 END;
 
-CREATE TRIGGER runbook_executions_capture_update AFTER UPDATE ON runbook_executions WHEN (OLD.runbook_id IS NOT NEW.runbook_id OR OLD.incident_id IS NOT NEW.incident_id OR OLD.executed_by IS NOT NEW.executed_by OR OLD.status IS NOT NEW.status OR OLD.is_automated IS NOT NEW.is_automated OR OLD.current_step IS NOT NEW.current_step OR OLD.completed_steps IS NOT NEW.completed_steps OR OLD.step_results IS NOT NEW.step_results OR OLD.success IS NOT NEW.success OR OLD.notes IS NOT NEW.notes OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER runbook_executions_capture_update AFTER UPDATE OF runbook_id, incident_id, executed_by, status, is_automated, current_step, completed_steps, step_results, success, notes, started_at, completed_at ON runbook_executions WHEN (OLD.runbook_id IS NOT NEW.runbook_id OR OLD.incident_id IS NOT NEW.incident_id OR OLD.executed_by IS NOT NEW.executed_by OR OLD.status IS NOT NEW.status OR OLD.is_automated IS NOT NEW.is_automated OR OLD.current_step IS NOT NEW.current_step OR OLD.completed_steps IS NOT NEW.completed_steps OR OLD.step_results IS NOT NEW.step_results OR OLD.success IS NOT NEW.success OR OLD.notes IS NOT NEW.notes OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 10, NEW.id, 'update', '{' || substr(CASE WHEN OLD.runbook_id IS NOT NEW.runbook_id THEN ',"runbook_id":' || json_quote(NEW.runbook_id) ELSE '' END
+    VALUES ((SELECT tx FROM sync_state), 10, NEW.id, 'update', '{' || substr(CASE WHEN OLD.runbook_id IS NOT NEW.runbook_id THEN ',"runbook_id":' || json_quote(NEW.runbook_id) ELSE '' END
       || CASE WHEN OLD.incident_id IS NOT NEW.incident_id THEN ',"incident_id":' || json_quote(NEW.incident_id) ELSE '' END
       || CASE WHEN OLD.executed_by IS NOT NEW.executed_by THEN ',"executed_by":' || json_quote(NEW.executed_by) ELSE '' END
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"status":' || json_quote(NEW.status) ELSE '' END
@@ -1279,7 +1182,7 @@ BEGIN
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"success":' || json_quote(OLD.success) ELSE '' END
       || CASE WHEN OLD.notes IS NOT NEW.notes THEN ',"notes":' || json_quote(OLD.notes) ELSE '' END
       || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"started_at":' || json_quote(OLD.started_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"completed_at":' || json_quote(OLD.completed_at) ELSE '' END, 2) || '}', NOT ((NEW.incident_id IS NULL AND OLD.incident_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM incidents p WHERE p.id = OLD.incident_id))), NULL FROM sync_state s;
+      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"completed_at":' || json_quote(OLD.completed_at) ELSE '' END, 2) || '}', NOT ((NEW.incident_id IS NULL AND OLD.incident_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM incidents p WHERE p.id = OLD.incident_id))), NULL);
 END;
 
 CREATE TRIGGER runbook_executions_capture_delete AFTER DELETE ON runbook_executions WHEN (SELECT applying FROM sync_state) = 0
@@ -1287,12 +1190,8 @@ BEGIN
     INSERT INTO sync_base (id, tbl, image)
     SELECT OLD.id, 10, json_object('id', OLD.id, 'runbook_id', OLD.runbook_id, 'incident_id', OLD.incident_id, 'executed_by', OLD.executed_by, 'status', OLD.status, 'is_automated', OLD.is_automated, 'current_step', OLD.current_step, 'completed_steps', OLD.completed_steps, 'step_results', OLD.step_results, 'success', OLD.success, 'notes', OLD.notes, 'started_at', OLD.started_at, 'completed_at', OLD.completed_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 10, OLD.id, 'delete', NULL, NULL, NOT ((OLD.runbook_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM runbooks p WHERE p.id = OLD.runbook_id)) OR (OLD.executed_by IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.executed_by))), NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 10, OLD.id, 'delete', NULL, NULL, NOT ((OLD.runbook_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM runbooks p WHERE p.id = OLD.runbook_id)) OR (OLD.executed_by IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.executed_by))), NULL);
 END;
 
 CREATE TRIGGER audit_logs_guard_key BEFORE UPDATE OF id ON audit_logs WHEN OLD.id IS NOT NEW.id
@@ -1317,12 +1216,8 @@ END;
 
 CREATE TRIGGER audit_logs_capture_insert AFTER INSERT ON audit_logs WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 11, NEW.id, 'insert', json_object('id', NEW.id, 'user_id', NEW.user_id, 'session_id', NEW.session_id, 'action', NEW.action, 'resource_type', NEW.resource_type, 'resource_id', NEW.resource_id, 'description', NEW.description, 'changes', NEW.changes, 'metadata', NEW.metadata, 'ip_address', NEW.ip_address, 'user_agent', NEW.user_agent, 'success', NEW.success, 'error_message', NEW.error_message, 'created_at', NEW.created_at), NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 11, NEW.id, 'insert', json_object('id', NEW.id, 'user_id', NEW.user_id, 'session_id', NEW.session_id, 'action', NEW.action, 'resource_type', NEW.resource_type, 'resource_id', NEW.resource_id, 'description', NEW.description, 'changes', NEW.changes, 'metadata', NEW.metadata, 'ip_address', NEW.ip_address, 'user_agent', NEW.user_agent, 'success', NEW.success, 'error_message', NEW.error_message, 'created_at', NEW.created_at), NULL, 1, NULL);
 END;
 
 CREATE TRIGGER embeddings_guard_key BEFORE UPDATE OF id ON embeddings WHEN OLD.id IS NOT NEW.id
@@ -1347,29 +1242,21 @@ END;
 
 CREATE TRIGGER embeddings_capture_insert AFTER INSERT ON embeddings WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 12, NEW.id, 'insert', json_object('id', NEW.id, 'user_id', NEW.user_id, 'collection', NEW.collection, 'model', NEW.model, 'dimension', NEW.dimension, 'vector', hex(NEW.vector), 'content_preview', NEW.content_preview, 'payload', NEW.payload, 'created_at', NEW.created_at), NULL, 1, NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 12, NEW.id, 'insert', json_object('id', NEW.id, 'user_id', NEW.user_id, 'collection', NEW.collection, 'model', NEW.model, 'dimension', NEW.dimension, 'vector', hex(NEW.vector), 'content_preview', NEW.content_preview, 'payload', NEW.payload, 'created_at', NEW.created_at), NULL, 1, NULL);
 END;
 
-CREATE TRIGGER embeddings_capture_base BEFORE UPDATE ON embeddings WHEN (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER embeddings_capture_base BEFORE UPDATE ON embeddings WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id) AND (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at)
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 12, json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'vector', hex(OLD.vector), 'content_preview', OLD.content_preview, 'payload', OLD.payload, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
+    SELECT OLD.id, 12, json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'vector', hex(OLD.vector), 'content_preview', OLD.content_preview, 'payload', OLD.payload, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at);
 END;
 
-CREATE TRIGGER embeddings_capture_update AFTER UPDATE ON embeddings WHEN (OLD.user_id IS NOT NEW.user_id OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER embeddings_capture_update AFTER UPDATE OF user_id, collection, model, dimension, vector, content_preview, payload, created_at ON embeddings WHEN (OLD.user_id IS NOT NEW.user_id OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 12, NEW.id, 'update', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
+    VALUES ((SELECT tx FROM sync_state), 12, NEW.id, 'update', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
       || CASE WHEN OLD.collection IS NOT NEW.collection THEN ',"collection":' || json_quote(NEW.collection) ELSE '' END
       || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"model":' || json_quote(NEW.model) ELSE '' END
       || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"dimension":' || json_quote(NEW.dimension) ELSE '' END
@@ -1383,7 +1270,7 @@ BEGIN
       || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"vector":' || json_quote(hex(OLD.vector)) ELSE '' END
       || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"content_preview":' || json_quote(OLD.content_preview) ELSE '' END
       || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"payload":' || json_quote(OLD.payload) ELSE '' END
-      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', 1, NULL FROM sync_state s;
+      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', 1, NULL);
 END;
 
 CREATE TRIGGER embeddings_capture_delete AFTER DELETE ON embeddings WHEN (SELECT applying FROM sync_state) = 0
@@ -1391,12 +1278,8 @@ BEGIN
     INSERT INTO sync_base (id, tbl, image)
     SELECT OLD.id, 12, json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'vector', hex(OLD.vector), 'content_preview', OLD.content_preview, 'payload', OLD.payload, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id);
-    INSERT INTO sync_tx (seq, id, clock, nonce, position, first_n)
-    SELECT s.tx, lower(hex(randomblob(16))), max(s.clock + 1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
-      s.nonce, s.position, (SELECT coalesce(max(n), 0) + 1 FROM sync_log)
-    FROM sync_state s WHERE NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = s.tx);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    SELECT s.tx, 12, OLD.id, 'delete', NULL, NULL, NOT ((OLD.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.user_id))), NULL FROM sync_state s;
+    VALUES ((SELECT tx FROM sync_state), 12, OLD.id, 'delete', NULL, NULL, NOT ((OLD.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.user_id))), NULL);
 END;
 
 CREATE TRIGGER update_embeddings_updated_at AFTER UPDATE OF id, user_id, collection, model, dimension, vector, content_preview, payload, created_at ON embeddings WHEN (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload OR OLD.created_at IS NOT NEW.created_at) AND NEW.updated_at IS OLD.updated_at AND NEW.updated_at IS NOT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AND (SELECT applying FROM sync_state) = 0
