@@ -207,7 +207,11 @@ export function atColumn<T>(
 }
 
 /** Stored form of one column of a table, with an error that names it. */
-export function encodeColumn(table: TableDefinition, column: string, value: unknown): Stored {
-  const shape = mustColumn(table, column)
+export function encodeColumn(
+  table: TableDefinition,
+  column: string,
+  value: unknown,
+  shape: ColumnShape = mustColumn(table, column),
+): Stored {
   return atColumn(table, column, value, () => encodeValue(shape, value))
 }

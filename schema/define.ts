@@ -309,8 +309,18 @@ export function defineTable<const Name extends string, C extends Columns>(
 }
 
 /** Names of the columns that exist on agents, in order of definition. */
-export function agentColumns(table: TableDefinition): string[] {
-  return Object.keys(table.columns).filter((name) => !mustColumn(table, name).serverOnly)
+export const agentColumns: (table: TableDefinition) => string[] = perTable((table) =>
+  Object.keys(table.columns).filter((name) => !mustColumn(table, name).serverOnly),
+)
+
+/** Works something out once a table: every row that is read or written asks. */
+function perTable<R>(work: (table: TableDefinition) => R): (table: TableDefinition) => R {
+  const known = new WeakMap<TableDefinition, R>()
+  return (table) => {
+    let found = known.get(table)
+    if (found === undefined) known.set(table, (found = work(table)))
+    return found
+  }
 }
 
 /** Shape of a column; throws on a name that the table does not have. */
@@ -341,21 +351,22 @@ export function wholeGroups(table: TableDefinition, names: Iterable<string>): Se
 }
 
 /** Foreign keys of a table that exist on agents. */
-export function references(
+export const references: (
   table: TableDefinition,
-): { column: string; target: string; onDelete: OnDelete; nullable: boolean }[] {
-  return Object.entries(table.columns).flatMap(([name, { shape }]) =>
-    shape.references === undefined
-      ? []
-      : [
-          {
-            column: name,
-            target: shape.references.table,
-            onDelete: shape.references.onDelete,
-            nullable: shape.nullable,
-          },
-        ],
-  )
-}
+) => { column: string; target: string; onDelete: OnDelete; nullable: boolean }[] = perTable(
+  (table) =>
+    Object.entries(table.columns).flatMap(([name, { shape }]) =>
+      shape.references === undefined
+        ? []
+        : [
+            {
+              column: name,
+              target: shape.references.table,
+              onDelete: shape.references.onDelete,
+              nullable: shape.nullable,
+            },
+          ],
+    ),
+)
 
 export type { ColumnShape }

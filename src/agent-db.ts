@@ -9,6 +9,7 @@ import { EmbeddingRepository } from './repositories/embedding-repository.ts'
 import { Repository, type RepositoryContext } from './repositories/repository.ts'
 import { VectorSearch, type SearchOptions, type SearchResult } from './search/vector-search.ts'
 import { Connection, type Synchronous } from './sqlite/connection.ts'
+import { fromSqlite } from './sqlite/errors.ts'
 import { StoreDialect } from './sqlite/kysely-dialect.ts'
 import { migrateStore } from './sqlite/migrator.ts'
 import { initializeState, readIdentity } from './sqlite/store-state.ts'
@@ -125,7 +126,7 @@ export class AgentDB {
       return new AgentDB(connection, options)
     } catch (error) {
       connection.close()
-      throw error
+      throw fromSqlite(error)
     }
   }
 

@@ -28,6 +28,8 @@ export function postgresSchema(): string {
     ...domainViews,
     ...synced.map(keysFunction),
     ...synced.flatMap(captureStatements),
+    // PostgreSQL lets everyone run every function; those that read past row-level security are the owner's alone.
+    `REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA sync FROM PUBLIC`,
     ...allTables.flatMap(accessStatements),
     ...migrationTable,
     ...allTables.map((table) => `ANALYZE ${table.name}`),

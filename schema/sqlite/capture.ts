@@ -136,8 +136,8 @@ function captures(table: TableDefinition): string[] {
   const all = agentColumns(table)
   const sent = all.filter((name) => columnWrite(table, name) !== 'never')
   const patched = sent.filter((name) => name !== 'id')
-  const firstMutation = `NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id)`
+  const firstMutation = `NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id AND b.tbl = ${table.number})
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id AND l.tbl = ${table.number})`
   const keepBase = `INSERT INTO sync_base (id, tbl, image)
     SELECT OLD.id, ${table.number}, ${jsonObject(table, all, 'OLD')}`
   const ref = t === 'messages' ? 'conversation_id' : undefined

@@ -49,9 +49,10 @@ export const syncTables: readonly string[] = [
   `CREATE INDEX sync_log_id ON sync_log (id)`,
   `CREATE INDEX sync_log_ref ON sync_log (ref) WHERE ref IS NOT NULL`,
   `CREATE TABLE sync_base (
-  id TEXT PRIMARY KEY,
+  id TEXT NOT NULL,
   tbl INTEGER NOT NULL,
-  image TEXT
+  image TEXT,
+  PRIMARY KEY (id, tbl)
 ) STRICT, WITHOUT ROWID`,
   `CREATE TABLE sync_stub (
   id TEXT NOT NULL,

@@ -68,9 +68,9 @@ function writeArray(value: readonly unknown[], path: string, depth: number): str
 function writeObject(value: object, path: string, depth: number): string {
   const prototype: unknown = Object.getPrototypeOf(value)
   if (prototype !== Object.prototype && prototype !== null) {
-    const { constructor } = value as { constructor?: { name?: unknown } }
+    const { constructor } = value as { constructor?: { name?: string } }
     throw new ValueProblem(
-      `${path} is a ${String(constructor?.name ?? 'special object')}; give plain objects`,
+      `${path} is a ${constructor?.name ?? 'special object'}; give plain objects`,
     )
   }
   let out = '{'

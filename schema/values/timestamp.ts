@@ -36,8 +36,12 @@ export function canonicalTimestamp(value: unknown): string {
 
 const canonical = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$/
 
+/** Of those, the ones whose day every month has: no calendar needed. */
+const plainDay = /^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d/
+
 function isCanonicalTimestamp(text: string): boolean {
   if (!canonical.test(text) || text.startsWith('0000')) return false
+  if (plainDay.test(text)) return true
   const parsed = new Date(`${text.slice(0, 23)}Z`)
   return !Number.isNaN(parsed.getTime()) && parsed.toISOString().slice(0, 19) === text.slice(0, 19)
 }

@@ -1,4 +1,5 @@
-import type { Json } from '../../schema/define.ts'
+import { decodeValue, type Stored } from '../../schema/codec.ts'
+import { tableOfName } from '../../schema/tables.ts'
 import type { Connection } from '../sqlite/connection.ts'
 
 /**
@@ -17,7 +18,8 @@ export type ConflictState =
   | 'overwritten'
   | 'blocked'
 
-export type Values = Readonly<Record<string, Json>>
+/** Columns and their values, as the repositories give them. */
+export type Values = Readonly<Record<string, unknown>>
 
 export interface Conflict {
   readonly id: string
@@ -87,8 +89,20 @@ export class ConflictLog {
   }
 }
 
-const parse = (text: string | null): Values | null =>
-  text === null ? null : (JSON.parse(text) as Values)
+/** Values as the repositories give them; the side table keeps stored forms, bytes as hex. */
+function parse(tableName: string, text: string | null): Values | null {
+  if (text === null || text === 'null') return null
+  const stored = JSON.parse(text) as Record<string, Stored>
+  const table = tableOfName(tableName)
+  return Object.fromEntries(
+    Object.entries(stored).map(([name, value]) => {
+      const shape = table?.columns[name]?.shape
+      if (shape === undefined) return [name, value]
+      const isHex = shape.kind === 'vector' && typeof value === 'string'
+      return [name, decodeValue(shape, isHex ? Buffer.from(value, 'hex') : value)]
+    }),
+  )
+}
 
 function toConflict(row: ConflictRow): Conflict {
   return {
@@ -105,8 +119,8 @@ function toConflict(row: ConflictRow): Conflict {
     dependsOn: row.depends_on,
     transaction: row.tx,
     transactionId: row.tx_id,
-    mine: parse(row.mine),
-    base: parse(row.base),
-    theirs: parse(row.theirs),
+    mine: parse(row.table_name, row.mine),
+    base: parse(row.table_name, row.base),
+    theirs: parse(row.table_name, row.theirs),
   }
 }

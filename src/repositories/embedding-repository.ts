@@ -72,8 +72,11 @@ export class EmbeddingRepository extends Repository<'embeddings'> {
       content_preview: contentPreview(input),
       payload: this.#payload(input),
     }
-    if (input.id !== undefined && this.find(input.id) !== undefined)
-      return this.update(input.id, content)
+    const existing = input.id === undefined ? undefined : this.find(input.id)
+    if (existing !== undefined) {
+      mustStayIn(existing.collection, input.collection)
+      return this.update(existing.id, content)
+    }
     return this.create({
       ...(input.id === undefined ? {} : { id: input.id }),
       collection: input.collection,
@@ -138,6 +141,15 @@ const payloadFields: Readonly<
     resolution_preview: 'string',
     indexed_at: 'string',
   },
+}
+
+function mustStayIn(collection: string, wanted: string): void {
+  if (collection === wanted) return
+  throw new AgentDBError(
+    'INVALID_VALUE',
+    `embeddings.collection never changes: the id is in ${collection} (got ${preview(wanted)})`,
+    { table: 'embeddings', column: 'collection', value: wanted },
+  )
 }
 
 function validate({ collection, content, vector, payload }: PutEmbedding): void {

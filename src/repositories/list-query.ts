@@ -144,8 +144,19 @@ function compileComparison(
   const encode = (value: unknown): Stored =>
     value === null ? null : encodeColumn(table, column, value)
   const inList = (values: readonly unknown[]): string => {
-    parameters.push(...values.map(encode))
-    return `t.${column} IN (${values.map(() => '?').join(', ')})`
+    // IN never finds NULL.
+    const found = values.filter((value) => value !== null)
+    parameters.push(...found.map(encode))
+    const isOneOf = `t.${column} IN (${found.map(() => '?').join(', ')})`
+    return found.length === values.length ? isOneOf : `(${isOneOf} OR t.${column} IS NULL)`
+  }
+  const literal = (operator: string, value: unknown, ...types: string[]): Stored => {
+    if (types.includes(typeof value)) return value as string | number
+    throw new AgentDBError(
+      'INVALID_VALUE',
+      `where of ${table.name}.${column}: ${operator} takes a ${types.join(' or a ')}, got ${preview(value)}`,
+      { table: table.name, column, value },
+    )
   }
   if (Array.isArray(comparison) && !isArray && shape.kind !== 'json') return [inList(comparison)]
   if (!isOperators(comparison)) {
@@ -156,7 +167,7 @@ function compileComparison(
     if (value === undefined) return []
     if (operator === 'in' && Array.isArray(value)) return [inList(value)]
     if (operator === 'contains') {
-      parameters.push(value as Stored)
+      parameters.push(literal(operator, value, 'string', 'number'))
       return [`EXISTS (SELECT 1 FROM json_each(t.${column}) e WHERE e.value = ?)`]
     }
     if (!Object.hasOwn(symbols, operator)) {
@@ -166,7 +177,7 @@ function compileComparison(
         { table: table.name, column },
       )
     }
-    parameters.push(operator === 'like' ? (value as string) : encode(value))
+    parameters.push(operator === 'like' ? literal(operator, value, 'string') : encode(value))
     return [`t.${column} ${symbols[operator as keyof typeof symbols]} ?`]
   })
 }
@@ -239,7 +250,7 @@ function afterCondition(
 }
 
 function cursorValue(table: TableDefinition, column: string, row: Record<string, unknown>): Stored {
-  if (typeof row !== 'object' || !Object.hasOwn(row, column)) {
+  if (typeof row !== 'object' || row === null || !Object.hasOwn(row, column)) {
     throw new AgentDBError(
       'INVALID_OPTION',
       `list of ${table.name}: after must be the last row of the page before; it lacks ${column}`,

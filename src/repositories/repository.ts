@@ -4,6 +4,7 @@ import {
   columnWrite,
   mustColumn,
   references,
+  type ColumnShape,
   type TableDefinition,
 } from '../../schema/define.ts'
 import { AgentDBError, preview, type ErrorDetails } from '../../schema/errors.ts'
@@ -23,6 +24,12 @@ export interface RepositoryContext {
   readonly userId: string
 }
 
+/** A column as an insert needs it, looked up once. */
+interface InsertColumn {
+  readonly name: string
+  readonly shape: ColumnShape
+}
+
 /**
  * One table of the store: typed, validated, synchronous. Every call is atomic; group several with `db.transaction`.
  *
@@ -36,6 +43,8 @@ export class Repository<N extends TableName> {
   protected readonly table: TableDefinition
   readonly #columns: readonly string[]
   readonly #decode: RowDecoder<Row<N>>
+  readonly #inserts: readonly InsertColumn[]
+  readonly #insertable: ReadonlySet<string>
   #find: Statement<Stored[], Stored[]> | undefined
   #insert: Statement | undefined
 
@@ -44,6 +53,16 @@ export class Repository<N extends TableName> {
     this.table = mustTable(name)
     this.#columns = agentColumns(this.table)
     this.#decode = rowDecoder(this.table)
+    this.#inserts = this.#columns.map((column) => ({
+      name: column,
+      shape: mustColumn(this.table, column),
+    }))
+    const isReadOnly = this.table.writeClass === 'pull' || this.table.owner.kind === 'self'
+    this.#insertable = new Set(
+      isReadOnly
+        ? []
+        : this.#columns.filter((column) => columnWrite(this.table, column) !== 'never'),
+    )
   }
 
   /** The row of an id, or undefined where there is none, it is deleted, or it lies outside the scope. */
@@ -127,9 +146,11 @@ export class Repository<N extends TableName> {
 
   #create(input: Record<string, unknown>): Row<N> {
     const { table } = this
-    for (const column of Object.keys(input)) this.#mustBeInsertable(column)
-    const now = this.now()
-    const stored = this.#columns.map((column) => this.#insertValue(column, input, now))
+    for (const column of Object.keys(input))
+      if (!this.#insertable.has(column)) this.#mustBeInsertable(column)
+    let time: string | undefined
+    const now = (): string => (time ??= this.now())
+    const stored = this.#inserts.map((column) => this.#insertValue(column, input, now))
     this.#insert ??= this.context.connection.prepareOwn(
       `INSERT INTO ${table.name} (${this.#columns.join(', ')}) VALUES (${this.#columns.map(() => '?').join(', ')})`,
     )
@@ -143,25 +164,28 @@ export class Repository<N extends TableName> {
   }
 
   /** An explicit null stays null: only what is left out takes the default. */
-  #insertValue(column: string, input: Record<string, unknown>, now: string): Stored {
-    const shape = mustColumn(this.table, column)
-    const value = input[column]
-    if (value !== undefined) return encodeColumn(this.table, column, value)
+  #insertValue(
+    { name, shape }: InsertColumn,
+    input: Record<string, unknown>,
+    now: () => string,
+  ): Stored {
+    const value = input[name]
+    if (value !== undefined) return encodeColumn(this.table, name, value, shape)
     switch (shape.default?.kind) {
       case 'now':
-        return now
+        return now()
       case 'new-id':
         return newId()
       case 'acting-user':
         return this.context.userId
       case 'next-in':
-        return this.#nextIn(column, shape.default.column, input)
+        return this.#nextIn(name, shape.default.column, input)
       case 'literal': {
         const { value: literal } = shape.default
         return typeof literal === 'boolean' ? Number(literal) : literal
       }
       default:
-        return encodeColumn(this.table, column, null)
+        return encodeColumn(this.table, name, null, shape)
     }
   }
 
@@ -186,13 +210,10 @@ export class Repository<N extends TableName> {
       all.push(this.now())
     }
     const live = table.softDelete === undefined ? '' : ` AND ${table.softDelete} IS NULL`
-    this.#guarded(() =>
-      context.connection.run(
-        `UPDATE ${table.name} SET ${assignments.join(', ')} WHERE id = ?${live} AND (${differs})`,
-        ...all,
-        id,
-        ...parameters,
-      ),
+    const sql = `UPDATE ${table.name} SET ${assignments.join(', ')} WHERE id = ?${live} AND (${differs})`
+    this.#guarded(
+      () => context.connection.run(sql, ...all, id, ...parameters),
+      Object.fromEntries(columns.map((column, i) => [column, parameters[i]])),
     )
   }
 

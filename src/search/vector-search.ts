@@ -1,15 +1,16 @@
 import type { Json } from '../../schema/define.ts'
 import { AgentDBError, preview } from '../../schema/errors.ts'
 import { collections, type Collection } from '../../schema/tables/embeddings.ts'
-import { canonicalJson } from '../../schema/values/canonical-json.ts'
 import { decodeVector } from '../../schema/values/vector.ts'
-import type { Connection, Parameters } from '../sqlite/connection.ts'
+import type { Connection } from '../sqlite/connection.ts'
 import type { Embedder } from '../vector/embedder.ts'
 import { ExactIndex } from '../vector/exact-index.ts'
 
+type Scalar = string | number | boolean | null
+
 /** What a payload field must be: a value, or one of several; a list field matches by any of its elements. */
 export type PayloadFilter = Readonly<
-  Record<string, string | number | boolean | null | readonly (string | number | boolean)[]>
+  Record<string, Scalar | readonly (string | number | boolean)[]>
 >
 
 export interface SearchOptions {
@@ -142,25 +143,17 @@ export class VectorSearch {
   }
 
   #allowed(collection: Collection, filter: PayloadFilter): string[] {
-    const parameters: (string | number | null)[] = [collection]
+    const parameters: (string | number)[] = [collection]
+    const isOneOf = (alias: string, values: readonly Scalar[]): string =>
+      values.map((value) => scalarTest(alias, value, parameters)).join(' OR ') || '0'
     const conditions = Object.entries(filter).map(([field, wanted]) => {
-      const values = (Array.isArray(wanted) ? wanted : [wanted]) as readonly (
-        | string
-        | number
-        | boolean
-        | null
-      )[]
-      const path = `$."${field.replaceAll('"', '')}"`
-      const tests = values.map((value) => {
-        parameters.push(path, typeof value === 'boolean' ? Number(value) : value)
-        return 'EXISTS (SELECT 1 FROM json_each(e.payload, ?) f WHERE f.value IS ?)'
-      })
-      return tests.length === 0 ? '0' : `(${tests.join(' OR ')})`
+      const values: readonly Scalar[] = isList(wanted) ? wanted : [wanted]
+      parameters.push(field)
+      return `EXISTS (SELECT 1 FROM json_each(e.payload) p WHERE p.key = ? AND (${isOneOf('p', values)}
+        OR p.type = 'array' AND EXISTS (SELECT 1 FROM json_each(p.value) f WHERE ${isOneOf('f', values)})))`
     })
     const sql = `SELECT e.id FROM embeddings e WHERE e.collection = ? ${conditions.map((condition) => `AND ${condition}`).join(' ')}`
-    return this.#connection
-      .all<{ id: string }>(sql, ...(parameters as Parameters))
-      .map(({ id }) => id)
+    return this.#connection.all<{ id: string }>(sql, ...parameters).map(({ id }) => id)
   }
 
   #result(id: string, score: number): SearchResult[] {
@@ -187,6 +180,19 @@ interface Change {
   vector: Uint8Array | null
 }
 
+const isList = (value: unknown): value is readonly Scalar[] => Array.isArray(value)
+
+const isScalar = (value: unknown): boolean =>
+  value === null || ['string', 'boolean'].includes(typeof value) || Number.isFinite(value)
+
+/** Whether a row of `json_each` is this value, of this type: SQLite's `true` is the number 1. */
+function scalarTest(alias: string, value: Scalar, parameters: (string | number)[]): string {
+  if (value === null || typeof value === 'boolean') return `${alias}.type = '${value}'`
+  parameters.push(value)
+  const types = typeof value === 'string' ? `'text'` : `'integer', 'real'`
+  return `(${alias}.type IN (${types}) AND ${alias}.atom = ?)`
+}
+
 const place = (collection: string, model: string | undefined, dimension: number): string =>
   `${collection} ${model ?? '?'} ${dimension}`
 
@@ -211,6 +217,16 @@ function validated(options: SearchOptions): SearchOptions {
     refuse(`k must be 1 to ${SEARCH_K_MAX}, got ${preview(k)}`)
   if (minScore !== undefined && !Number.isFinite(minScore))
     refuse(`minScore must be a number, got ${preview(minScore)}`)
-  if (filter !== undefined) canonicalJson(filter)
+  if (filter !== undefined) validateFilter(filter)
   return options
+}
+
+function validateFilter(filter: unknown): void {
+  if (typeof filter !== 'object' || filter === null || Array.isArray(filter))
+    refuse(`filter must be an object of payload fields, got ${preview(filter)}`)
+  for (const [field, wanted] of Object.entries(filter)) {
+    const values: readonly unknown[] = isList(wanted) ? wanted : [wanted]
+    if (!values.every(isScalar))
+      refuse(`filter.${field} must be a value or a list of values, got ${preview(wanted)}`)
+  }
 }

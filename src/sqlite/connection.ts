@@ -39,17 +39,19 @@ export class Connection {
 
   constructor(options: ConnectionOptions) {
     this.path = options.path
+    let database: Database.Database | undefined
     try {
-      this.#database = new Database(options.path, { timeout: options.busyTimeoutMs })
-      const database = this.#database
+      database = new Database(options.path, { timeout: options.busyTimeoutMs })
       database.pragma('journal_mode = WAL')
       database.pragma(`synchronous = ${options.synchronous}`)
       database.pragma('foreign_keys = ON')
       database.pragma('recursive_triggers = ON')
       database.pragma('cache_size = -32000')
       database.pragma('temp_store = MEMORY')
+      this.#database = database
     } catch (error) {
-      throw fromSqlite(error)
+      database?.close()
+      throw cannotOpen(error, options.path)
     }
   }
 
@@ -102,6 +104,8 @@ export class Connection {
   /** Runs `work` in a local transaction, or in a savepoint of the one that is open. */
   transaction<T>(work: () => T): T {
     this.#mustBeOpen()
+    // Refused before it starts: rolled back, it would go on after its first await, outside any transaction.
+    if (Object.prototype.toString.call(work) === '[object AsyncFunction]') throw asyncMisuse()
     if (this.#depth > 0) return this.#nested(work)
     this.#begin ??= this.#database.prepare('BEGIN IMMEDIATE')
     this.#commit ??= this.#database.prepare('COMMIT')
@@ -230,10 +234,21 @@ const STATEMENTS_MAX = 500
 function refuseAsync<T>(result: T): T {
   if (result instanceof Promise) {
     result.catch(() => undefined)
-    throw new AgentDBError(
-      'TRANSACTION_MISUSE',
-      'db.transaction takes a synchronous function: await what you need before it, then write inside it',
-    )
+    throw asyncMisuse()
   }
   return result
+}
+
+const asyncMisuse = (): AgentDBError =>
+  new AgentDBError(
+    'TRANSACTION_MISUSE',
+    'db.transaction takes a synchronous function: await what you need before it, then write inside it',
+  )
+
+function cannotOpen(error: unknown, path: string): unknown {
+  const { code } = error as { code?: unknown }
+  const isNoFile = error instanceof TypeError || String(code).startsWith('SQLITE_CANTOPEN')
+  if (!isNoFile) return fromSqlite(error)
+  const message = `AgentDB.open: path ${path} cannot be opened: ${String(error)}`
+  return new AgentDBError('INVALID_OPTION', message, { cause: error })
 }

@@ -71,8 +71,9 @@ class StoreDriver implements Driver {
   async rollbackTransaction(): Promise<void> {}
 }
 
+/** Behind comments and EXPLAIN, too: SQLite changes most settings while it compiles the statement. */
 const controlsTransactions =
-  /^\s*(?:begin|commit|end|rollback|savepoint|release|attach|detach|vacuum|pragma\s+\w+\s*[=(])/i
+  /^(?:[\s;]|--[^\n]*\n|\/\*[\s\S]*?\*\/)*(?:explain\s+(?:query\s+plan\s+)?)?(?:begin|commit|end|rollback|savepoint|release|attach|detach|vacuum|pragma\b[^=(]*[=(])/i
 
 class StoreKyselyConnection implements DatabaseConnection {
   readonly #connection: Connection

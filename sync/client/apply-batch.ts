@@ -65,6 +65,9 @@ class BatchApplication {
   readonly #touched = new Map<string, RowRef>()
   readonly #changes = new Map<string, Change>()
   #referencesChanged = false
+  /** Whether anything is pending, and whether any base is kept: a first sync has neither, and asks for no row. */
+  #hasPending = true
+  #hasBases = true
 
   constructor(connection: Connection, identity: Identity, batch: PullResponse, at: string) {
     this.#connection = connection
@@ -80,6 +83,8 @@ class BatchApplication {
     this.#takeRows()
     const outcomes = this.#acknowledge()
     for (const conflict of this.#batch.conflicts) this.#outcomes.keepConflict(conflict, outcomes)
+    this.#hasPending = this.#writer.holdsAny('sync_log')
+    this.#hasBases = this.#writer.holdsAny('sync_base')
     this.#settleAll()
     this.#settleReferences()
     if (this.#referencesChanged) this.#sweepStubs()
@@ -186,7 +191,7 @@ class BatchApplication {
   /** Rows whose derived columns alone were changed here, without a mutation that explains it, go back to what they were. */
   #enqueueUncaused(): void {
     const rows = this.#connection.all<{ tbl: number; id: string }>(
-      `SELECT b.tbl, b.id FROM sync_base b WHERE NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = b.id)
+      `SELECT b.tbl, b.id FROM sync_base b WHERE NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = b.id AND l.tbl = b.tbl)
         AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.ref = b.id)`,
     )
     for (const { tbl, id } of rows) {
@@ -200,9 +205,10 @@ class BatchApplication {
     let rounds = 0
     while (this.#queue.size > 0) {
       if (++rounds > ROUNDS_MAX) throw new NeedsWholeScopeSignal('the batch does not come to rest')
-      const round = [...this.#queue.values()].toSorted((a, b) => this.#rank(a) - this.#rank(b))
+      const round = [...this.#queue.values()].map((ref) => ({ ref, rank: this.#rank(ref) }))
       this.#queue.clear()
-      for (const ref of round) this.#settle(ref)
+      round.sort((a, b) => a.rank - b.rank)
+      for (const { ref } of round) this.#settle(ref)
     }
   }
 
@@ -215,8 +221,11 @@ class BatchApplication {
     const { table, id } = ref
     this.#touched.set(keyOf(ref), ref)
     const current = this.#writer.read(table, id)
-    const pending = pendingOf(this.#connection, table, id)
-    const delta = table.name === 'conversations' ? statisticsDelta(this.#connection, id) : undefined
+    const pending = this.#hasPending ? pendingOf(this.#connection, table, id) : []
+    const delta =
+      this.#hasPending && table.name === 'conversations'
+        ? statisticsDelta(this.#connection, id)
+        : undefined
     const base = this.#baseOf(ref, current, pending.length > 0)
     if (base === undefined) return
     this.#keepBase(ref, base, pending.length > 0 || delta !== undefined)
@@ -241,11 +250,13 @@ class BatchApplication {
     const { table, id } = ref
     const came = this.#incoming.get(keyOf(ref))
     if (came !== undefined) return came
-    const kept = this.#connection.get<{ image: string | null }>(
-      'SELECT image FROM sync_base WHERE id = ? AND tbl = ?',
-      id,
-      table.number,
-    )
+    const kept = this.#hasBases
+      ? this.#connection.get<{ image: string | null }>(
+          'SELECT image FROM sync_base WHERE id = ? AND tbl = ?',
+          id,
+          table.number,
+        )
+      : undefined
     if (kept !== undefined) return kept.image === null ? null : decodeImage(table, kept.image)
     if (table.writeClass === 'push-only') return undefined
     // Without a base it was made here: not yet acknowledged, or refused.
@@ -255,10 +266,13 @@ class BatchApplication {
   }
 
   #keepBase({ table, id }: RowRef, base: StoredRow | null, hasPending: boolean): void {
-    if (!hasPending) this.#connection.run('DELETE FROM sync_base WHERE id = ?', id)
-    else {
+    if (!hasPending && !this.#hasBases) return
+    if (!hasPending) {
+      this.#connection.run('DELETE FROM sync_base WHERE id = ? AND tbl = ?', id, table.number)
+    } else {
+      this.#hasBases = true
       this.#connection.run(
-        'INSERT INTO sync_base (id, tbl, image) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET image = excluded.image',
+        'INSERT INTO sync_base (id, tbl, image) VALUES (?, ?, ?) ON CONFLICT (id, tbl) DO UPDATE SET image = excluded.image',
         id,
         table.number,
         base === null ? null : encodeImage(base),
@@ -367,7 +381,7 @@ class BatchApplication {
       const round = [...this.#touched.values()]
       this.#touched.clear()
       for (const ref of round) {
-        const row = this.#writer.read(ref.table, ref.id)
+        const row = this.#writer.readReferences(ref.table, ref.id)
         if (row === undefined) this.#settleOrphans(ref)
         else this.#settleParents(ref, row)
       }

@@ -27,7 +27,7 @@ function authoritativeRows(connection: Connection, table: TableDefinition): Stor
     `SELECT ${names.join(', ')} FROM ${table.name} t
     WHERE NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = t.id AND b.tbl = ${table.number})
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = t.id AND l.tbl = ${table.number})
-      AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = t.id)`,
+      AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = t.id AND b.tbl = ${table.number})`,
   )
   const kept = connection
     .all<{ image: string }>(

@@ -21,6 +21,8 @@ export interface Outcome {
   readonly dependsOn?: string | undefined
   /** Columns that came out other than they were sent, with what stands now. */
   readonly changed?: Readonly<Record<string, unknown>> | undefined
+  /** The row as it stands at the centre, where a write to it was rejected and it may be seen. */
+  readonly serverRow?: Readonly<Record<string, unknown>> | undefined
 }
 
 interface AcknowledgedRow {
@@ -142,9 +144,20 @@ export class OutcomeLog {
       message: outcome.message ?? null,
       depends_on: outcome.dependsOn ?? null,
       mine: row.patch,
-      base: row.before,
-      theirs: outcome.changed === undefined ? null : JSON.stringify(outcome.changed),
+      base: row.before ?? this.#imageBefore(row),
+      theirs: JSON.stringify(outcome.changed ?? outcome.serverRow ?? null),
     })
+  }
+
+  /** What a delete would have removed. */
+  #imageBefore({ op, tbl, id }: AcknowledgedRow): string | null {
+    if (op !== 'delete') return null
+    const row = this.#connection.get<{ image: string | null }>(
+      'SELECT image FROM sync_base WHERE id = ? AND tbl = ?',
+      id,
+      tbl,
+    )
+    return row?.image ?? null
   }
 
   #insert(row: Readonly<Record<string, string | number | null>>): void {
@@ -176,5 +189,6 @@ function toOutcome(
     constraint: told?.constraint,
     dependsOn: told?.on,
     changed: told?.changed,
+    serverRow: told?.server_row ?? undefined,
   }
 }

@@ -1,5 +1,5 @@
 import type { Stored, StoredRow } from '../../schema/codec.ts'
-import { agentColumns, type TableDefinition } from '../../schema/define.ts'
+import { agentColumns, references, type TableDefinition } from '../../schema/define.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 
 /** Why a row did not fit the local constraints. */
@@ -13,25 +13,40 @@ export type Misfit =
  */
 export class RowWriter {
   readonly #connection: Connection
+  /** Rows that were seen to be there; forgotten with any removal. Many messages ask for one conversation. */
+  readonly #existing = new Set<string>()
+  #hasStubs: boolean
 
   constructor(connection: Connection) {
     this.#connection = connection
+    this.#hasStubs = this.holdsAny('sync_stub')
+  }
+
+  holdsAny(sideTable: 'sync_log' | 'sync_base' | 'sync_stub'): boolean {
+    return this.#connection.get(`SELECT 1 FROM ${sideTable} LIMIT 1`) !== undefined
   }
 
   read(table: TableDefinition, id: string): StoredRow | undefined {
-    return this.#connection.get<StoredRow>(
-      `SELECT ${agentColumns(table).join(', ')} FROM ${table.name} WHERE id = ?`,
-      id,
-    )
+    return this.#connection.get<StoredRow>(statementsOf(table).read, id)
+  }
+
+  /** The columns of a row that point at other rows, and its id. */
+  readReferences(table: TableDefinition, id: string): StoredRow | undefined {
+    return this.#connection.get<StoredRow>(statementsOf(table).readReferences, id)
   }
 
   exists(table: TableDefinition, id: string): boolean {
-    return this.#connection.get(`SELECT 1 FROM ${table.name} WHERE id = ?`, id) !== undefined
+    const key = `${table.number}:${id}`
+    if (this.#existing.has(key)) return true
+    const found = this.#connection.get(statementsOf(table).exists, id) !== undefined
+    if (found) this.#existing.add(key)
+    return found
   }
 
   remove(table: TableDefinition, id: string): boolean {
     this.unmarkStub(table, id)
-    return this.#connection.run(`DELETE FROM ${table.name} WHERE id = ?`, id) > 0
+    this.#existing.clear()
+    return this.#connection.run(statementsOf(table).remove, id) > 0
   }
 
   /** Writes a row; says what is in the way instead of throwing. */
@@ -62,6 +77,7 @@ export class RowWriter {
   }
 
   markStub(table: TableDefinition, id: string): void {
+    this.#hasStubs = true
     this.#connection.run(
       'INSERT OR IGNORE INTO sync_stub (id, tbl) VALUES (?, ?)',
       id,
@@ -70,6 +86,7 @@ export class RowWriter {
   }
 
   unmarkStub(table: TableDefinition, id: string): void {
+    if (!this.#hasStubs) return
     this.#connection.run('DELETE FROM sync_stub WHERE id = ? AND tbl = ?', id, table.number)
   }
 
@@ -102,19 +119,42 @@ export class RowWriter {
   }
 }
 
-const statements = new WeakMap<TableDefinition, string>()
+interface Statements {
+  readonly read: string
+  readonly readReferences: string
+  readonly exists: string
+  readonly remove: string
+  readonly upsert: string
+}
+
+const statements = new WeakMap<TableDefinition, Statements>()
+
+/** Texts made once: the statement cache finds a text that it has seen without reading it. */
+function statementsOf(table: TableDefinition): Statements {
+  const known = statements.get(table)
+  if (known !== undefined) return known
+  const { name: t } = table
+  const names = agentColumns(table)
+  const rest = names.filter((name) => name !== 'id')
+  const pointers = ['id', ...references(table).map(({ column }) => column)]
+  const made: Statements = {
+    read: `SELECT ${names.join(', ')} FROM ${t} WHERE id = ?`,
+    readReferences: `SELECT ${pointers.join(', ')} FROM ${t} WHERE id = ?`,
+    exists: `SELECT 1 FROM ${t} WHERE id = ?`,
+    remove: `DELETE FROM ${t} WHERE id = ?`,
+    upsert: `INSERT INTO ${t} (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})
+      ON CONFLICT (id) DO UPDATE SET ${rest.map((name) => `${name} = excluded.${name}`).join(', ')}`,
+  }
+  statements.set(table, made)
+  return made
+}
 
 function upsertStatement(
   table: TableDefinition,
   row: StoredRow,
 ): { sql: string; values: Stored[] } {
-  const names = agentColumns(table)
-  let sql = statements.get(table)
-  if (sql === undefined) {
-    const rest = names.filter((name) => name !== 'id')
-    sql = `INSERT INTO ${table.name} (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})
-      ON CONFLICT (id) DO UPDATE SET ${rest.map((name) => `${name} = excluded.${name}`).join(', ')}`
-    statements.set(table, sql)
+  return {
+    sql: statementsOf(table).upsert,
+    values: agentColumns(table).map((name) => row[name] ?? null),
   }
-  return { sql, values: names.map((name) => row[name] ?? null) }
 }

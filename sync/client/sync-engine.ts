@@ -211,7 +211,9 @@ export class SyncEngine {
   }
 
   async #pullStep(): Promise<void> {
-    await this.#pullOnce(this.#cursor().cursor === undefined ? 0 : this.#options.pullWaitMs)
+    // Only a pull that does not wait tells at once that the centre is there.
+    const isLive = this.#state === 'live' && this.#cursor().cursor !== undefined
+    await this.#pullOnce(isLive ? this.#options.pullWaitMs : 0)
     this.#backoff.reset()
     if (this.#state !== 'live' && !this.#isOver()) this.#become('live')
   }

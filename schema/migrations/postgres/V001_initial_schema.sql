@@ -1884,6 +1884,8 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON embeddings FOR EACH STATE
 
 ALTER TABLE embeddings ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA sync FROM PUBLIC;
+
 ALTER TABLE users ENABLE ROW LEVEL SECURITY;
 
 GRANT SELECT (id, email, username, full_name, role, status, avatar_url, timezone, preferences, mfa_enabled, last_login_at, created_at, updated_at, deleted_at) ON users TO llm_copilot_app;

@@ -47,7 +47,7 @@ async function syncStore(path: string, options: SyncCommandOptions): Promise<voi
   const tally = new Tally(options)
   sync.on('outcome', (outcome) => tally.add(outcome))
   sync.on('change', (changes) => tally.received(changes.length))
-  if (options.watch === true) return watch(sync, options)
+  if (options.watch === true) return await watch(sync, options)
   const before = sync.status().pending
   const progress = setInterval(() => {
     if (!json)

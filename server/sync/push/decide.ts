@@ -102,11 +102,12 @@ export function decideTransaction(
 }
 
 function rejectTransaction(
-  { state }: DecisionContext,
+  context: DecisionContext,
   { seq, mutations }: ClientTransaction,
   culprit: number,
   { refusal, dependsOn }: RefusalSignal,
 ): Decision {
+  const { state } = context
   state.dropLayer()
   const by = `${seq}.${culprit}`
   const rejectedRows: { table: TableDefinition; id: string; n: number }[] = []
@@ -126,9 +127,30 @@ function rejectTransaction(
       })
     if (dependsOn !== undefined)
       return defined({ ...place, ...refusal, kind: 'dependency_failed', on: dependsOn })
-    return defined({ ...place, ...refusal, kind: 'rejected' })
+    return defined({
+      ...place,
+      ...refusal,
+      kind: 'rejected',
+      server_row: serverRow(context, mutation),
+    })
   })
   return { writes: [], outcomes, conflicts: [], rejectedRows }
+}
+
+/** The row as it stands, where its writer may see it: what was wanted can then be compared with what is. */
+function serverRow(
+  context: DecisionContext,
+  mutation: ClientTransaction['mutations'][number],
+): Record<string, unknown> | undefined {
+  if (mutation.table === undefined) return undefined
+  const row = context.state.get(mutation.table, mutation.id)
+  if (row?.image === undefined || row.deleted || !isVisibleTo(context, row)) return undefined
+  const { table, image } = row
+  if (table.owner.kind !== 'self' || row.id === context.principal.userId)
+    return jsonRow(table, image)
+  // Everyone sees every user, but only the profile.
+  const profile = Object.entries(image).filter(([name]) => mustColumn(table, name).profile)
+  return jsonRow(table, Object.fromEntries(profile))
 }
 
 /** Drops members that are undefined: JSON and msgpack would disagree on them. */

@@ -1,0 +1,127 @@
+import { sql } from 'kysely'
+import { agentColumns, tables } from '../../schema/index.ts'
+import { serve, type SyncServer } from '../../server/index.ts'
+import { AgentDB } from '../../src/index.ts'
+import { connect } from '../../sync/index.ts'
+import { createDatabase } from '../../test/support/databases.ts'
+import { measuredRow, type Target } from '../report/row.ts'
+import { median } from '../report/statistics.ts'
+import { newUser } from '../support/centre.ts'
+import { temporaryFolder, type Folder } from '../support/folder.ts'
+import { openPlainStore, prepareInsert } from '../support/plain-store.ts'
+import { postgresWorkload } from './workload.ts'
+
+interface Parameters {
+  readonly messages: number
+  readonly rounds: number
+  readonly warmup: number
+}
+
+const name = 'first sync'
+const targets: readonly Target[] = [{ metric: 'p50', limit: 50_000 }]
+const SEED_ROWS = 10_000
+
+/** From an empty file to the whole scope of its user: read, sent, checked, written. */
+export const firstSync = postgresWorkload<Parameters>({
+  name: 'first-sync',
+  claim: 'a new agent takes in at least 50 000 rows a second',
+  sizes: {
+    full: { messages: 100_000, rounds: 5, warmup: 1 },
+    quick: { messages: 50_000, rounds: 3, warmup: 1 },
+    tiny: { messages: 30, rounds: 1, warmup: 0 },
+  },
+  rows: [{ name, targets }],
+  run: async ({ messages, rounds, warmup }, postgresUrl) => {
+    await using database = await createDatabase(postgresUrl, 'bench_first')
+    using folder = temporaryFolder()
+    await using server = await serve({ port: 0, databaseUrl: database.url })
+    const userId = await newUser(server, 'first')
+    await seed(server, userId, messages)
+    const ours: number[] = []
+    const plain: number[] = []
+    for (let round = 0; round < warmup + rounds; round++) {
+      const path = folder.file(`agent${round}.db`)
+      const ms = await syncOnce(server, path, userId, messages)
+      const bareMs = await copyPlain(path, folder, userId, round)
+      if (round < warmup) continue
+      ours.push((messages / ms) * 1000)
+      plain.push((messages / bareMs) * 1000)
+    }
+    return [
+      measuredRow({
+        name,
+        unit: 'rows/s',
+        samples: ours,
+        ratio: {
+          value: median(plain) / median(ours),
+          against: `prepared better-sqlite3 inserts of the same rows, already in memory, into the same schema (p50 ${Math.round(median(plain))} rows/s)`,
+        },
+        targets,
+        note: `${messages} messages of one user into a file, from PostgreSQL over HTTP; server and agent share one process`,
+      }),
+    ]
+  },
+})
+
+/** The same ids and texts on every run; conversations of 100 messages. */
+async function seed(server: SyncServer, userId: string, messages: number): Promise<void> {
+  await sql`INSERT INTO conversations (id, user_id, title)
+    SELECT md5('conversation' || c)::uuid, ${userId}::uuid, 'bench ' || c FROM generate_series(0, ${Math.floor(messages / 100)}::int) c`.execute(
+    server.db,
+  )
+  for (let from = 0; from < messages; from += SEED_ROWS) {
+    const to = Math.min(from + SEED_ROWS, messages) - 1
+    await sql`INSERT INTO messages (id, conversation_id, role, content, tokens_used, sequence_number)
+      SELECT md5('message' || n)::uuid, md5('conversation' || n / 100)::uuid, 'user',
+        'message ' || n || repeat(' roll back the last deploy', 5), n % 400, n % 100
+      FROM generate_series(${from}::int, ${to}::int) n`.execute(server.db)
+  }
+}
+
+async function syncOnce(
+  server: SyncServer,
+  path: string,
+  userId: string,
+  expected: number,
+): Promise<number> {
+  await using db = await AgentDB.open({ path, userId })
+  const token = await server.issueToken({ userId, agentId: db.agentId })
+  await using sync = connect(db, { url: server.url, token, start: false })
+  const startedAt = performance.now()
+  await sync.now()
+  const ms = performance.now() - startedAt
+  const row = await db.kysely
+    .selectFrom('messages')
+    .select(({ fn }) => fn.countAll<number>().as('count'))
+    .executeTakeFirstOrThrow()
+  if (row.count !== expected) throw new Error(`${row.count} of ${expected} messages arrived`)
+  return ms
+}
+
+/** What SQLite itself needs for these rows: one transaction, one statement, values at hand. */
+async function copyPlain(
+  from: string,
+  folder: Folder,
+  userId: string,
+  round: number,
+): Promise<number> {
+  const database = await openPlainStore(folder.file(`plain${round}.db`), userId)
+  try {
+    database.pragma('foreign_keys = OFF')
+    database.exec('DROP TRIGGER update_conversation_stats_on_message')
+    database.prepare('ATTACH ? AS synced').run(from)
+    const columns = agentColumns(tables.messages)
+    const rows = database
+      .prepare<[], unknown[]>(`SELECT ${columns.join(', ')} FROM synced.messages`)
+      .raw()
+      .all()
+    const insert = prepareInsert(database, 'main.messages', columns)
+    const startedAt = performance.now()
+    database.transaction(() => {
+      for (const row of rows) insert.run(...row)
+    })()
+    return performance.now() - startedAt
+  } finally {
+    database.close()
+  }
+}

@@ -1,0 +1,79 @@
+import { describe, expect, inject, test } from 'vitest'
+import { measuredRow, type BenchRow } from '../../bench/report/row.ts'
+import { percentiles } from '../../bench/report/statistics.ts'
+import { renderTable } from '../../bench/report/table.ts'
+import { workloads } from '../../bench/workloads/all.ts'
+
+describe.each(workloads)('bench $name', (workload) => {
+  test('gives rows of finite numbers, each with a target and a ratio', async () => {
+    const rows = await workload.run('tiny', { postgres: { url: inject('postgresUrl') } })
+
+    expect(rows).not.toHaveLength(0)
+    for (const row of rows) {
+      if (row.kind === 'skipped') throw new Error(`${row.name} was skipped: ${row.reason}`)
+      const { p50, p95, p99, ratio, samples } = row
+      for (const value of [p50, p95, p99, ratio.value, samples])
+        expect(value, `${row.name}: ${JSON.stringify(row)}`).toBeGreaterThan(0)
+      expect([p50, p95, p99, ratio.value].every(Number.isFinite)).toBe(true)
+      expect(row.targets).not.toHaveLength(0)
+      expect(ratio.against).not.toBe('')
+    }
+  })
+})
+
+describe.each(workloads.filter(({ needsPostgres }) => needsPostgres))('bench $name', (workload) => {
+  test('says which rows are missing without PostgreSQL', async () => {
+    const rows = await workload.run('tiny', { postgres: { missing: 'none here' } })
+    const measured = await workload.run('tiny', { postgres: { url: inject('postgresUrl') } })
+
+    expect(rows.map(({ kind }) => kind)).toEqual(measured.map(() => 'skipped'))
+    expect(rows.map(({ name }) => name)).toEqual(measured.map(({ name }) => name))
+    expect(renderTable(rows)).toContain('SKIPPED, none here')
+  })
+})
+
+const timed = (unit: 'ms' | 'rows/s', samples: number[], limit: number): BenchRow =>
+  measuredRow({
+    name: 'x',
+    unit,
+    samples,
+    ratio: { value: 2, against: 'y' },
+    targets: [{ metric: 'p95', limit }],
+  })
+
+const withRatio = (value: number): BenchRow =>
+  measuredRow({
+    name: 'x',
+    unit: 'rows/s',
+    samples: [1],
+    ratio: { value, against: 'y' },
+    targets: [{ metric: 'ratio', limit: 1.5 }],
+  })
+
+describe('the report', () => {
+  const hundred = Array.from({ length: 100 }, (_, i) => i + 1)
+
+  test('the tail is the slow end of times and the low end of rates', () => {
+    expect(percentiles(hundred)).toEqual({ p50: 50, p95: 95, p99: 99 })
+    expect(percentiles(hundred, true)).toEqual({ p50: 51, p95: 6, p99: 2 })
+    expect(percentiles([7])).toEqual({ p50: 7, p95: 7, p99: 7 })
+  })
+
+  test('a time meets its target from below, a rate from above', () => {
+    expect(timed('ms', hundred, 95)).toMatchObject({ met: true })
+    expect(timed('ms', hundred, 94)).toMatchObject({ met: false })
+    expect(timed('rows/s', hundred, 6)).toMatchObject({ met: true })
+    expect(timed('rows/s', hundred, 7)).toMatchObject({ met: false })
+  })
+
+  test('a ratio is met at or below its limit, also of a rate', () => {
+    expect(withRatio(1.5)).toMatchObject({ met: true })
+    expect(withRatio(1.51)).toMatchObject({ met: false })
+  })
+
+  test('a row that misses its target says NO', () => {
+    const table = renderTable([timed('ms', hundred, 94)])
+    expect(table).toMatch(/x\s+ms\s+50\s+95\s+99\s+2\.00x\s+p95 <= 94 ms\s+NO/)
+    expect(table).toContain('ratio against y; 100 samples')
+  })
+})

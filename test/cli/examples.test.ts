@@ -1,0 +1,42 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { Program } from './command.ts'
+
+let folder: string
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'agentdb-examples-'))
+})
+afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+test('the first program of the README runs as pasted, twice on the same store', async () => {
+  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
+  const [, program = ''] = /```ts\n([\s\S]*?)```/.exec(readme) ?? []
+  const pasted = join(folder, 'pasted.mts')
+  writeFileSync(pasted, program)
+  for (let round = 1; round <= 2; round++) {
+    await using run = Program.start(pasted, [], { cwd: folder })
+    const ended = await run.ended
+    expect(ended).toMatchObject({ code: 0, stderr: '' })
+    expect(ended.stdout).toContain('roll it back')
+  }
+})
+
+test('quickstart finds by search what it has stored', async () => {
+  await using run = Program.start('examples/quickstart.ts', [], { cwd: folder })
+  const ended = await run.ended
+  expect(ended).toMatchObject({ code: 0, stderr: '' })
+  expect(ended.stdout).toContain('How do I roll it back?')
+  expect(ended.stdout).toMatch(/To roll back a release, deploy the tag before it\. 0\.\d\d/)
+})
+
+test('two agents end with the same incident, and the title that lost is on record', async () => {
+  await using run = Program.start('examples/two-agents.ts', [], { cwd: folder })
+  const ended = await run.ended
+  expect(ended).toMatchObject({ code: 0, stderr: '' })
+  const same = '"Checkout is down in eu-west", acknowledged, caused by release 412'
+  expect(ended.stdout).toContain(`laptop: ${same}\ndesktop: ${same}`)
+  expect(ended.stdout).toMatch(/laptop keeps on record: .*Checkout: payment times out/s)
+})
