@@ -11,6 +11,8 @@ export interface Target {
 /** A ratio always names what it was measured against, in the same run. */
 export interface Ratio {
   readonly value: number
+  /** The same of processor time, where both ran in this process; steadier on a machine that is shared. */
+  readonly cpu?: number
   readonly against: string
 }
 

@@ -37,7 +37,8 @@ function cellsOf(row: BenchRow): string[] {
 function footnote(row: BenchRow): string {
   if (row.kind === 'skipped') return `${row.name}: SKIPPED, ${row.reason}`
   const note = row.note === '' ? '' : `; ${row.note}`
-  return `${row.name}: ratio against ${row.ratio.against}; ${row.samples} samples${note}`
+  const cpu = row.ratio.cpu === undefined ? '' : ` (processor time ${row.ratio.cpu.toFixed(2)}x)`
+  return `${row.name}: ratio against ${row.ratio.against}${cpu}; ${row.samples} samples${note}`
 }
 
 /** Three significant digits below 1000, whole numbers above. */

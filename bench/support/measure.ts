@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
+import { median } from '../report/statistics.ts'
 
 export interface Contender {
   /** One timed operation; `n` counts its calls. Untimed work belongs outside. */
@@ -13,30 +14,59 @@ export interface Schedule {
   readonly warmup: number
 }
 
+/** What one contender took. */
+export interface Timing {
+  /** Milliseconds of each call. */
+  readonly ms: number[]
+  /** Processor time of all of them, in milliseconds: what the neighbours of a busy machine do not change. */
+  cpuMs: number
+}
+
 /**
  * Times contenders in turn, round by round, the order rotating, so that whatever else the machine does hits all of them
- * alike. Returns milliseconds per call, a list a contender.
+ * alike.
  */
-export async function interleave(
-  contenders: readonly Contender[],
+export async function interleave<const C extends readonly Contender[]>(
+  contenders: C,
   { rounds, each, warmup }: Schedule,
-): Promise<number[][]> {
-  const samples = contenders.map((): number[] => [])
+): Promise<{ [K in keyof C]: Timing }> {
+  const timings = contenders.map((): Timing => ({ ms: [], cpuMs: 0 }))
   for (let round = 0; round < warmup + rounds; round++) {
     for (let turn = 0; turn < contenders.length; turn++) {
       const which = (round + turn) % contenders.length
-      const taken = samples[which]
+      const timing = timings[which]
       const contender = contenders[which]
-      if (taken === undefined || contender === undefined) continue
-      for (let i = 0; i < each; i++) {
-        const startedAt = performance.now()
-        const result = contender.run(round * each + i)
-        if (result instanceof Promise) await result
-        const ms = performance.now() - startedAt
-        if (round >= warmup) taken.push(ms)
-      }
+      if (timing === undefined || contender === undefined) continue
+      const before = process.cpuUsage()
+      const ms = await timeCalls(contender, round * each, each)
+      const { user, system } = process.cpuUsage(before)
+      if (round < warmup) continue
+      timing.ms.push(...ms)
+      timing.cpuMs += (user + system) / 1000
     }
     await setImmediate()
   }
-  return samples
+  return timings as { [K in keyof C]: Timing }
 }
+
+async function timeCalls(contender: Contender, from: number, count: number): Promise<number[]> {
+  const ms: number[] = []
+  for (let n = from; n < from + count; n++) {
+    const startedAt = performance.now()
+    const result = contender.run(n)
+    if (result instanceof Promise) await result
+    ms.push(performance.now() - startedAt)
+  }
+  return ms
+}
+
+/** Ratio of the medians, and of processor time beside it. */
+export const ratioOf = (
+  ours: Timing,
+  theirs: Timing,
+  against: string,
+): { value: number; cpu: number; against: string } => ({
+  value: median(ours.ms) / median(theirs.ms),
+  cpu: ours.cpuMs / theirs.cpuMs,
+  against,
+})

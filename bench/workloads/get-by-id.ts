@@ -4,7 +4,7 @@ import { measuredRow, type BenchRow } from '../report/row.ts'
 import { median } from '../report/statistics.ts'
 import { newIncident, newMessage } from '../support/data.ts'
 import { temporaryFolder } from '../support/folder.ts'
-import { interleave, type Schedule } from '../support/measure.ts'
+import { interleave, ratioOf, type Schedule } from '../support/measure.ts'
 import { pick, seededRandom } from '../support/random.ts'
 import { localWorkload } from './workload.ts'
 
@@ -58,18 +58,19 @@ async function compare(
   const random = seededRandom(2)
   const ids = Array.from({ length: 4096 }, () => pick(random, rows).id)
   const idOf = (n: number): string => ids[n % ids.length] ?? ''
-  const [ours = [], theirs = []] = await interleave(
+  const [ours, theirs] = await interleave(
     [{ run: (n) => repository.find(idOf(n)) }, { run: (n) => statement.get(idOf(n)) }],
     schedule,
   )
   return measuredRow({
     name: `get by id, ${table}`,
     unit: 'us',
-    samples: ours.map((ms) => ms * 1000),
-    ratio: {
-      value: median(ours) / median(theirs),
-      against: `a prepared better-sqlite3 get of the same row (p50 ${(median(theirs) * 1000).toFixed(2)} us)`,
-    },
+    samples: ours.ms.map((ms) => ms * 1000),
+    ratio: ratioOf(
+      ours,
+      theirs,
+      `a prepared better-sqlite3 get of the same row (p50 ${(median(theirs.ms) * 1000).toFixed(2)} us)`,
+    ),
     targets: [{ metric: 'ratio', limit: 1.1 }],
   })
 }

@@ -6,7 +6,7 @@ import { measuredRow, type BenchRow } from '../report/row.ts'
 import { median } from '../report/statistics.ts'
 import { newMessage } from '../support/data.ts'
 import { temporaryFolder, type Folder } from '../support/folder.ts'
-import { interleave, type Schedule } from '../support/measure.ts'
+import { interleave, ratioOf, type Schedule, type Timing } from '../support/measure.ts'
 import { openPlainStore, prepareInsert } from '../support/plain-store.ts'
 import { pick, seededId, seededRandom } from '../support/random.ts'
 import { localWorkload } from './workload.ts'
@@ -44,7 +44,7 @@ export const batchInsert = localWorkload<BatchParameters>({
       for (const values of batch) insert.run(...values)
     })
     const stored = whole.map((batch) => batch.map(storedValues))
-    const [given = [], made = [], theirs = []] = await interleave(
+    const [given, made, theirs] = await interleave(
       [
         { run: (n) => db.messages.createMany(whole[n] ?? []) },
         { run: (n) => db.messages.createMany(short[n] ?? []) },
@@ -52,13 +52,13 @@ export const batchInsert = localWorkload<BatchParameters>({
       ],
       schedule,
     )
-    const against = `prepared better-sqlite3 inserts into the same schema with statistics, without capture (p50 ${median(theirs).toFixed(2)} ms)`
-    const row = (name: string, samples: readonly number[], note: string): BenchRow =>
+    const against = `prepared better-sqlite3 inserts into the same schema with statistics, without capture (p50 ${median(theirs.ms).toFixed(2)} ms)`
+    const row = (name: string, timing: Timing, note: string): BenchRow =>
       measuredRow({
         name,
         unit: 'ms',
-        samples,
-        ratio: { value: median(samples) / median(theirs), against },
+        samples: timing.ms,
+        ratio: ratioOf(timing, theirs, against),
         targets: [target],
         note,
       })
@@ -85,7 +85,7 @@ export const durableInsert = localWorkload<Schedule>({
     const rows = messageBatches(stores.conversationIds, count, 1, 3).flat()
     const stored = rows.map(storedValues)
     const insert = prepareInsert(plain, 'messages', columns)
-    const [ours = [], theirs = []] = await interleave(
+    const [ours, theirs] = await interleave(
       [
         { run: (n) => db.messages.createMany(rows.slice(n, n + 1)) },
         { run: (n) => insert.run(...(stored[n] ?? [])) },
@@ -96,11 +96,12 @@ export const durableInsert = localWorkload<Schedule>({
       measuredRow({
         name: 'insert 1 message, synchronous full',
         unit: 'us',
-        samples: ours.map((ms) => ms * 1000),
-        ratio: {
-          value: median(ours) / median(theirs),
-          against: `a prepared better-sqlite3 insert without capture, synchronous full (p50 ${(median(theirs) * 1000).toFixed(0)} us)`,
-        },
+        samples: ours.ms.map((ms) => ms * 1000),
+        ratio: ratioOf(
+          ours,
+          theirs,
+          `a prepared better-sqlite3 insert without capture, synchronous full (p50 ${(median(theirs.ms) * 1000).toFixed(0)} us)`,
+        ),
         targets: [target],
       }),
     ]

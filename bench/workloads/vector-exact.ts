@@ -2,7 +2,7 @@ import { AgentDB } from '../../src/index.ts'
 import { measuredRow, type BenchRow } from '../report/row.ts'
 import { median } from '../report/statistics.ts'
 import { vectorSource } from '../support/data.ts'
-import { interleave, type Schedule } from '../support/measure.ts'
+import { interleave, ratioOf, type Schedule } from '../support/measure.ts'
 import { seededRandom } from '../support/random.ts'
 import { localWorkload } from './workload.ts'
 
@@ -42,7 +42,7 @@ async function query(count: number, dimension: number, schedule: Schedule): Prom
   const probes = Array.from({ length: 200 }, next)
   const probe = (n: number): Float32Array =>
     probes[n % probes.length] ?? new Float32Array(dimension)
-  const [ours = [], naive = []] = await interleave(
+  const [ours, naive] = await interleave(
     [
       { run: (n) => db.search({ collection, vector: probe(n), k: K }) },
       { run: (n) => naiveSearch(vectors, probe(n), K) },
@@ -52,11 +52,12 @@ async function query(count: number, dimension: number, schedule: Schedule): Prom
   return measuredRow({
     name: `exact query, ${count} x ${dimension}, k=${K}`,
     unit: 'ms',
-    samples: ours,
-    ratio: {
-      value: median(ours) / median(naive),
-      against: `a plain loop in JavaScript, cosine and sort (p50 ${median(naive).toFixed(1)} ms)`,
-    },
+    samples: ours.ms,
+    ratio: ratioOf(
+      ours,
+      naive,
+      `a plain loop in JavaScript, cosine and sort (p50 ${median(naive.ms).toFixed(1)} ms)`,
+    ),
     targets: [{ metric: 'p95', limit: 100 }],
     note: 'rows with payload returned; the matrix is in memory from the first query on',
   })

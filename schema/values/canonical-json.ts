@@ -101,8 +101,8 @@ export function canonicalizeJsonText(text: string): string {
   return canonicalJson(parsed)
 }
 
-/** 15 digits always survive, before and after the point together. */
-const suspicious = /(?:[0-9]\.?){16}|[0-9][eE]/
+/** 15 digits always survive, before and after the point together. Ids and times, in their quotes, are no numbers. */
+const suspicious = /(?:^|[:[,\s])-?(?:(?:[0-9]\.?){16}|[0-9]+(?:\.[0-9]+)?[eE])/
 const tokens = /"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/g
 
 /** The first number of a JSON text that a double does not hold exactly as written, or undefined. */

@@ -27,6 +27,7 @@ export function canonicalTimestamp(value: unknown): string {
     match
   const micros = fraction.padEnd(6, '0')
   const base = `${year}-${month}-${day}T${hour}:${minute}:${second}`
+  if (year !== '0000' && offsetMs(zone) === 0 && plainDay.test(base)) return `${base}.${micros}Z`
   const local = Date.parse(`${base}.${micros.slice(0, 3)}Z`)
   if (Number.isNaN(local) || !new Date(local).toISOString().startsWith(base)) {
     throw new ValueProblem('is not a time that exists')

@@ -90,8 +90,8 @@ function syncRoutes(app: FastifyInstance, { database, feed, push, secret }: AppC
   })
   app.get('/sync/v1/pull', async (request, reply) => {
     const claims = await authenticate(request, secret)
-    const query = request.query as Record<string, string | undefined>
-    mustKnowSchema(Number(query['schema']))
+    const query = queryOf(request)
+    mustKnowSchema(wholeNumber('schema', query['schema']))
     const abort = new AbortController()
     reply.raw.on('close', () => abort.abort())
     const response = await feed.pull({
@@ -130,6 +130,15 @@ function mustKnowSchema(version: number): void {
     'SCHEMA_UNKNOWN',
     `this centre has schema version ${SCHEMA_VERSION}, the agent ${preview(version)}: ${version > SCHEMA_VERSION ? 'upgrade the centre first' : 'upgrade the agent'}`,
   )
+}
+
+/** Parameters by name; one that comes twice would be an array. */
+function queryOf(request: FastifyRequest): Record<string, string | undefined> {
+  const query = request.query as Record<string, string | string[]>
+  for (const [name, value] of Object.entries(query)) {
+    if (typeof value !== 'string') throw new AgentDBError('PROTOCOL', `${name}: is given twice`)
+  }
+  return query as Record<string, string>
 }
 
 function clientIdOf(query: Record<string, string | undefined>): string {

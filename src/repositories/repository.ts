@@ -146,6 +146,7 @@ export class Repository<N extends TableName> {
 
   #create(input: Record<string, unknown>): Row<N> {
     const { table } = this
+    if (table.writeClass === 'pull' || table.owner.kind === 'self') throw madeAtTheCentre(table)
     for (const column of Object.keys(input))
       if (!this.#insertable.has(column)) this.#mustBeInsertable(column)
     let time: string | undefined
@@ -257,26 +258,13 @@ export class Repository<N extends TableName> {
   #mustBeInsertable(column: string): void {
     this.#mustBeKnown(column)
     const { table } = this
-    if (table.writeClass === 'pull' || table.owner.kind === 'self') {
-      throw new AgentDBError(
-        'READ_ONLY_TABLE',
-        `${table.name} rows are made at the centre; agents only read them`,
-        { table: table.name },
-      )
-    }
     if (columnWrite(table, column) === 'never') this.#refuse(column, 'is kept by the store')
   }
 
   #mustBeWritable(column: string): void {
     this.#mustBeKnown(column)
     const { table } = this
-    if (table.writeClass === 'pull') {
-      throw new AgentDBError(
-        'READ_ONLY_TABLE',
-        `${table.name} rows are made at the centre; agents only read them`,
-        { table: table.name },
-      )
-    }
+    if (table.writeClass === 'pull') throw madeAtTheCentre(table)
     const write = columnWrite(table, column)
     if (write === 'never') this.#refuse(column, 'is kept by the store')
     if (write === 'insert') this.#refuse(column, 'never changes once the row is made')
@@ -322,3 +310,12 @@ export class Repository<N extends TableName> {
 
 const mentions = (sql: string | null | undefined, column: string): boolean =>
   new RegExp(`\\b${column}\\b`).test(sql ?? '')
+
+const madeAtTheCentre = ({ name }: TableDefinition): AgentDBError =>
+  new AgentDBError(
+    'READ_ONLY_TABLE',
+    `${name} rows are made at the centre; agents only read them`,
+    {
+      table: name,
+    },
+  )

@@ -22,7 +22,13 @@ export class Child implements AsyncDisposable {
       this.lines.push(line)
       this.#wake()
     })
-    stderr.on('data', (data: Buffer) => ((this.#errors += data.toString()), process.env['DBG'] && appendFileSync('/tmp/child.log', data)))
+    stderr.on(
+      'data',
+      (data: Buffer) => (
+        (this.#errors += data.toString()),
+        globalThis.process.env['DBG'] && appendFileSync('/tmp/child.log', data)
+      ),
+    )
     const closed = new Promise<void>((done) => reader.once('close', done))
     const exited = new Promise<void>((done) => process.once('exit', () => done()))
     this.#ended = this.#end(closed, exited)

@@ -305,24 +305,54 @@ const centralKinds = Object.keys(centralSteps) as CentralKind[]
 
 const faults: readonly Fault[] = ['none', 'refuse', 'lose', 'twice', 'die-before', 'die-after']
 
-const step = (kind: fc.Arbitrary<StepKind>, plan: fc.Arbitrary<Fault[]>): fc.Arbitrary<Step> =>
-  fc.record({ kind, agent: fc.nat(2), a: fc.nat(11), b: fc.nat(23), plan })
+/** A step before its kind is known: `family` says of what sort, `choice` which of those that the program uses. */
+interface Draft extends Omit<Step, 'kind'> {
+  readonly family: 'local' | 'together' | 'central' | 'sync' | 'control'
+  readonly choice: number
+}
+
+const draft = (family: Draft['family'], plan: fc.Arbitrary<Fault[]>): fc.Arbitrary<Draft> =>
+  fc.record({
+    family: fc.constant(family),
+    choice: fc.nat(99),
+    agent: fc.nat(2),
+    a: fc.nat(11),
+    b: fc.nat(23),
+    plan,
+  })
 
 const noPlan = fc.constant<Fault[]>([])
 const somePlan = fc.array(fc.constantFrom(...faults), { maxLength: 4 })
+const controls: readonly ControlKind[] = ['pull', 'die', 'repeat']
 
-/** Programs of up to `length` steps. */
+function resolve(
+  { family, choice, ...rest }: Draft,
+  locals: readonly LocalKind[],
+  centrals: readonly CentralKind[],
+): Step {
+  if (family === 'together' || family === 'sync') return { kind: family, ...rest }
+  const kinds = family === 'local' ? locals : family === 'central' ? centrals : controls
+  return { kind: at<StepKind>(kinds, choice) ?? 'sync', ...rest }
+}
+
+/** Programs of up to `length` steps. Each uses a few kinds only: so the steps of one meet the same rows more often. */
 export const programs = (length: number): fc.Arbitrary<Step[]> =>
-  fc.array(
-    fc.oneof(
-      { weight: 12, arbitrary: step(fc.constantFrom(...localKinds), noPlan) },
-      { weight: 3, arbitrary: step(fc.constant('together'), noPlan) },
-      { weight: 6, arbitrary: step(fc.constantFrom(...centralKinds), noPlan) },
-      { weight: 5, arbitrary: step(fc.constant('sync'), somePlan) },
-      { weight: 2, arbitrary: step(fc.constantFrom('pull', 'die', 'repeat'), noPlan) },
-    ),
-    { minLength: 3, maxLength: length, size: 'max' },
-  )
+  fc
+    .tuple(
+      fc.shuffledSubarray(localKinds, { minLength: 3, maxLength: 9 }),
+      fc.shuffledSubarray(centralKinds, { minLength: 1, maxLength: 4 }),
+      fc.array(
+        fc.oneof(
+          { weight: 12, arbitrary: draft('local', noPlan) },
+          { weight: 2, arbitrary: draft('together', noPlan) },
+          { weight: 6, arbitrary: draft('central', noPlan) },
+          { weight: 6, arbitrary: draft('sync', somePlan) },
+          { weight: 2, arbitrary: draft('control', noPlan) },
+        ),
+        { minLength: 3, maxLength: length, size: 'max' },
+      ),
+    )
+    .map(([locals, centrals, drafts]) => drafts.map((each) => resolve(each, locals, centrals)))
 
 /** Runs one step; what the store or the centre refuses does not happen. */
 export async function runStep(

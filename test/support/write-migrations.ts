@@ -1,4 +1,4 @@
-/** Writes V001 from the definitions: `npx tsx test/support/write-migrations.ts`. Only until the first release. */
+/** Writes V001 from the definitions: `npm run schema:write`. Only until the first release. */
 import { writeFileSync } from 'node:fs'
 import { postgresSchema } from '../../schema/postgres/ddl.ts'
 import { sqliteSchema } from '../../schema/sqlite/ddl.ts'
