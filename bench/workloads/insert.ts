@@ -33,7 +33,7 @@ export const batchInsert = localWorkload<BatchParameters>({
   run: async ({ rows, ...schedule }) => {
     using folder = temporaryFolder()
     await using stores = await openStores(folder, 'normal')
-    const { db, plain } = stores
+    const { db, twin, plain } = stores
     const batches = (schedule.rounds + schedule.warmup) * schedule.each
     const whole = messageBatches(stores.conversationIds, batches, rows, 1)
     const short = messageBatches(stores.conversationIds, batches, rows, 2).map((batch) =>
@@ -47,7 +47,7 @@ export const batchInsert = localWorkload<BatchParameters>({
     const [given, made, theirs] = await interleave(
       [
         { run: (n) => db.messages.createMany(whole[n] ?? []) },
-        { run: (n) => db.messages.createMany(short[n] ?? []) },
+        { run: (n) => twin.messages.createMany(short[n] ?? []) },
         { run: (n) => insertAll(stored[n] ?? []) },
       ],
       schedule,
@@ -110,6 +110,8 @@ export const durableInsert = localWorkload<Schedule>({
 
 interface Stores extends AsyncDisposable {
   readonly db: AgentDB
+  /** One more of ours: rows of two kinds in one file would spoil each other's order of keys. */
+  readonly twin: AgentDB
   readonly plain: Database.Database
   readonly conversationIds: readonly string[]
 }
@@ -117,18 +119,25 @@ interface Stores extends AsyncDisposable {
 /** Our store and the plain one, with the same user and the same conversations. */
 async function openStores(folder: Folder, synchronous: Synchronous): Promise<Stores> {
   const db = await AgentDB.open({ path: folder.file('ours.db'), synchronous })
-  const plain = await openPlainStore(folder.file('plain.db'), db.userId, synchronous)
-  const conversations = db.conversations.createMany(
-    Array.from({ length: CONVERSATIONS }, (_, i) => ({ title: `bench ${i}` })),
-  )
+  const { userId } = db
+  const twin = await AgentDB.open({ path: folder.file('twin.db'), userId, synchronous })
+  const plain = await openPlainStore(folder.file('plain.db'), userId, synchronous)
+  const random = seededRandom(7)
+  const conversations = Array.from({ length: CONVERSATIONS }, (_, i) => ({
+    id: seededId(random, i),
+    title: `bench ${i}`,
+  }))
+  for (const store of [db, twin]) store.conversations.createMany(conversations)
   const insert = plain.prepare('INSERT INTO conversations (id, user_id, title) VALUES (?, ?, ?)')
-  for (const { id, title } of conversations) insert.run(id, db.userId, title)
+  for (const { id, title } of conversations) insert.run(id, userId, title)
   return {
     db,
+    twin,
     plain,
     conversationIds: conversations.map(({ id }) => id),
     async [Symbol.asyncDispose]() {
       plain.close()
+      await twin.close()
       await db.close()
     },
   }

@@ -228,7 +228,7 @@ function derived(table: TableDefinition): string[] {
       trigger(
         `update_${t}_updated_at`,
         `AFTER UPDATE OF ${watched.join(', ')} ON ${t}`,
-        `(${changed(watched)}) AND NEW.updated_at IS OLD.updated_at AND NEW.updated_at IS NOT ${sqliteNow} AND ${notApplying}`,
+        `NEW.updated_at IS OLD.updated_at AND ${notApplying} AND NEW.updated_at IS NOT ${sqliteNow} AND (${changed(watched)})`,
         `UPDATE ${t} SET updated_at = ${sqliteNow} WHERE id = NEW.id;`,
       ),
     )

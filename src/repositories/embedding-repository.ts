@@ -87,15 +87,20 @@ export class EmbeddingRepository extends Repository<'embeddings'> {
   /** Fields that follow from the content are filled in; what the caller gives stands. */
   #payload({ collection, content, payload = {} }: PutEmbedding): Json {
     const filled: Record<string, Json> = {}
+    const shown =
+      content === undefined ? undefined : characters(content, PREVIEW_LENGTH[collection])
     if (collection === 'conversation_embeddings') {
       filled['timestamp'] = this.now()
-      if (content !== undefined) {
-        filled['content_preview'] = characters(content, PREVIEW_LENGTH[collection])
-        filled['char_count'] = Array.from(content).length
-      }
+      filled['user_id'] = this.context.userId
     } else {
       filled['indexed_at'] = this.now()
     }
+    if (collection === 'conversation_embeddings' && content !== undefined) {
+      filled['content_preview'] = shown ?? ''
+      filled['char_count'] = Array.from(content).length
+    }
+    if (collection === 'incident_knowledge' && shown !== undefined)
+      filled['resolution_preview'] = shown
     return { ...filled, ...payload }
   }
 }

@@ -30,6 +30,9 @@ interface InsertColumn {
   readonly shape: ColumnShape
 }
 
+/** The next number of each group, while one call inserts: nothing else can write meanwhile. */
+type NextNumbers = Map<Stored, number>
+
 /**
  * One table of the store: typed, validated, synchronous. Every call is atomic; group several with `db.transaction`.
  *
@@ -78,9 +81,10 @@ export class Repository<N extends TableName> {
 
   /** Inserts rows in one transaction: all of them or none. */
   createMany(inputs: readonly NewRow<N>[]): Row<N>[] {
-    return this.context.connection.transaction(() =>
-      inputs.map((input) => this.#create(input as Record<string, unknown>)),
-    )
+    return this.context.connection.transaction(() => {
+      const next: NextNumbers = new Map()
+      return inputs.map((input) => this.#create(input as Record<string, unknown>, next))
+    })
   }
 
   /** Changes columns of a row and returns it. Throws `NOT_FOUND` where there is no such row. */
@@ -144,14 +148,14 @@ export class Repository<N extends TableName> {
     return timestampOfMicros(this.context.clock())
   }
 
-  #create(input: Record<string, unknown>): Row<N> {
+  #create(input: Record<string, unknown>, next: NextNumbers = new Map()): Row<N> {
     const { table } = this
     if (table.writeClass === 'pull' || table.owner.kind === 'self') throw madeAtTheCentre(table)
     for (const column of Object.keys(input))
       if (!this.#insertable.has(column)) this.#mustBeInsertable(column)
     let time: string | undefined
     const now = (): string => (time ??= this.now())
-    const stored = this.#inserts.map((column) => this.#insertValue(column, input, now))
+    const stored = this.#inserts.map((column) => this.#insertValue(column, input, now, next))
     this.#insert ??= this.context.connection.prepareOwn(
       `INSERT INTO ${table.name} (${this.#columns.join(', ')}) VALUES (${this.#columns.map(() => '?').join(', ')})`,
     )
@@ -169,9 +173,13 @@ export class Repository<N extends TableName> {
     { name, shape }: InsertColumn,
     input: Record<string, unknown>,
     now: () => string,
+    next: NextNumbers,
   ): Stored {
     const value = input[name]
-    if (value !== undefined) return encodeColumn(this.table, name, value, shape)
+    if (value !== undefined) {
+      if (shape.default?.kind === 'next-in') next.clear()
+      return encodeColumn(this.table, name, value, shape)
+    }
     switch (shape.default?.kind) {
       case 'now':
         return now()
@@ -180,7 +188,7 @@ export class Repository<N extends TableName> {
       case 'acting-user':
         return this.context.userId
       case 'next-in':
-        return this.#nextIn(name, shape.default.column, input)
+        return this.#nextIn(name, shape.default.column, input, next)
       case 'literal': {
         const { value: literal } = shape.default
         return typeof literal === 'boolean' ? Number(literal) : literal
@@ -190,14 +198,23 @@ export class Repository<N extends TableName> {
     }
   }
 
-  #nextIn(column: string, within: string, input: Record<string, unknown>): number {
+  #nextIn(
+    column: string,
+    within: string,
+    input: Record<string, unknown>,
+    next: NextNumbers,
+  ): number {
     const { table, context } = this
     const group = encodeColumn(table, within, input[within])
-    const row = context.connection.get<{ next: number }>(
-      `SELECT coalesce(max(${column}), 0) + 1 AS next FROM ${table.name} WHERE ${within} = ?`,
-      group,
-    )
-    return row?.next ?? 1
+    const number =
+      next.get(group) ??
+      context.connection.get<{ next: number }>(
+        `SELECT coalesce(max(${column}), 0) + 1 AS next FROM ${table.name} WHERE ${within} = ?`,
+        group,
+      )?.next ??
+      1
+    next.set(group, number + 1)
+    return number
   }
 
   /** What changes nothing writes nothing: `updated_at` alone would differ from the centre's for ever. */

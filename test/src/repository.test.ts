@@ -173,6 +173,22 @@ describe('a row that was made', () => {
     expect([numberIn(a.id, { sequence_number: 10 }), numberIn(a.id)]).toEqual([10, 11])
   })
 
+  test('numbers made for many at once go on from what is there and from what is given', () => {
+    const [a, b] = [db.conversations.create({}), db.conversations.create({})]
+    const message = (conversation: { id: string }, sequence_number?: number) =>
+      ({ conversation_id: conversation.id, role: 'user', content: '', sequence_number }) as const
+    db.messages.create(message(a, 4))
+    const made = db.messages.createMany([
+      message(a),
+      message(b),
+      message(a),
+      message(a, 9),
+      message(a),
+      message(b),
+    ])
+    expect(made.map((row) => row.sequence_number)).toEqual([5, 1, 6, 9, 10, 2])
+  })
+
   test('is not there when another of its batch fails', () => {
     const error = errorOf(() =>
       db.incidents.createMany([

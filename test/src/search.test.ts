@@ -233,11 +233,18 @@ describe('an embedding', () => {
     expect(
       await db.embeddings.put({ collection: 'conversation_embeddings', content }),
     ).toMatchObject({
-      payload: { timestamp: at, char_count: 750, content_preview: preview200 },
+      payload: {
+        timestamp: at,
+        user_id: db.userId,
+        char_count: 750,
+        content_preview: preview200,
+      },
     })
-    expect(
-      (await db.embeddings.put({ collection: 'incident_knowledge', content })).content_preview,
-    ).toBe('😀'.repeat(150) + 'x'.repeat(350))
+    const preview500 = '😀'.repeat(150) + 'x'.repeat(350)
+    expect(await db.embeddings.put({ collection: 'incident_knowledge', content })).toMatchObject({
+      payload: { indexed_at: at, resolution_preview: preview500 },
+      content_preview: preview500,
+    })
     expect(
       await db.embeddings.put({
         collection: 'conversation_embeddings',

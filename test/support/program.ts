@@ -307,7 +307,7 @@ const faults: readonly Fault[] = ['none', 'refuse', 'lose', 'twice', 'die-before
 
 /** A step before its kind is known: `family` says of what sort, `choice` which of those that the program uses. */
 interface Draft extends Omit<Step, 'kind'> {
-  readonly family: 'local' | 'together' | 'central' | 'sync' | 'control'
+  readonly family: 'local' | 'together' | 'central' | 'sync' | 'pull' | 'control'
   readonly choice: number
 }
 
@@ -323,14 +323,15 @@ const draft = (family: Draft['family'], plan: fc.Arbitrary<Fault[]>): fc.Arbitra
 
 const noPlan = fc.constant<Fault[]>([])
 const somePlan = fc.array(fc.constantFrom(...faults), { maxLength: 4 })
-const controls: readonly ControlKind[] = ['pull', 'die', 'repeat']
+const controls: readonly ControlKind[] = ['die', 'repeat']
 
 function resolve(
   { family, choice, ...rest }: Draft,
   locals: readonly LocalKind[],
   centrals: readonly CentralKind[],
 ): Step {
-  if (family === 'together' || family === 'sync') return { kind: family, ...rest }
+  if (family === 'together' || family === 'sync' || family === 'pull')
+    return { kind: family, ...rest }
   const kinds = family === 'local' ? locals : family === 'central' ? centrals : controls
   return { kind: at<StepKind>(kinds, choice) ?? 'sync', ...rest }
 }
@@ -347,7 +348,8 @@ export const programs = (length: number): fc.Arbitrary<Step[]> =>
           { weight: 2, arbitrary: draft('together', noPlan) },
           { weight: 6, arbitrary: draft('central', noPlan) },
           { weight: 6, arbitrary: draft('sync', somePlan) },
-          { weight: 2, arbitrary: draft('control', noPlan) },
+          { weight: 5, arbitrary: draft('pull', noPlan) },
+          { weight: 1, arbitrary: draft('control', noPlan) },
         ),
         { minLength: 3, maxLength: length, size: 'max' },
       ),

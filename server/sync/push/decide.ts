@@ -269,7 +269,8 @@ function decideUpdate(
       kept: pick(current, values),
     })),
   ]
-  const differs = Object.keys(mutation.patch).filter(
+  // A version that was counted up need not be in the patch.
+  const differs = Object.keys({ ...mutation.patch, ...changed }).filter(
     (column) => !sameStored(image[column], mutation.patch[column]),
   )
   const kind = changed === undefined ? merged.outcome : 'merged'
