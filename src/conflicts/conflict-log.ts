@@ -1,4 +1,5 @@
 import { decodeValue, type Stored } from '../../schema/codec.ts'
+import { lossyNumber } from '../../schema/values/canonical-json.ts'
 import { tableOfName } from '../../schema/tables.ts'
 import type { Connection } from '../sqlite/connection.ts'
 
@@ -98,6 +99,9 @@ function parse(tableName: string, text: string | null): Values | null {
     Object.entries(stored).map(([name, value]) => {
       const shape = table?.columns[name]?.shape
       if (shape === undefined) return [name, value]
+      // Parsed, a number that no double holds would be another one: the text stays.
+      if (shape.kind === 'json' && typeof value === 'string' && lossyNumber(value) !== undefined)
+        return [name, value]
       const isHex = shape.kind === 'vector' && typeof value === 'string'
       return [name, decodeValue(shape, isHex ? Buffer.from(value, 'hex') : value)]
     }),

@@ -230,6 +230,9 @@ class BatchApplication {
     if (base === undefined) return
     this.#keepBase(ref, base, pending.length > 0 || delta !== undefined)
     const patched = visibleRow(table, base, pending, current)
+    // A pending change of a row that is gone has nowhere to show; it must not just vanish (I3).
+    if (patched === null && pending.findLast(({ blocked }) => !blocked)?.op === 'update')
+      return this.#displace(ref, `${table.name}: the row is gone at the centre, or out of scope`)
     const visible = patched === null ? null : withStatistics(patched, delta)
     if (visible === null) this.#remove(ref, current)
     else

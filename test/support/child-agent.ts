@@ -11,7 +11,6 @@ process.stdin.resume().once('end', () => process.exit())
 const [path = '', userId = '', url = '', token = ''] = process.argv.slice(2)
 const db = await AgentDB.open({ path, userId })
 const sync = connect(db, { url, token, retryMinMs: 10, retryMaxMs: 100 })
-sync.on('status', (x) => writeSync(2, `${process.pid} ${Date.now()} ${JSON.stringify(x)}\n`))
 sync.on('change', () => writeSync(1, 'pulled\n'))
 
 const conversation = db.conversations.create({ title: `of ${process.pid}` }).id

@@ -1,5 +1,4 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { appendFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
@@ -22,13 +21,7 @@ export class Child implements AsyncDisposable {
       this.lines.push(line)
       this.#wake()
     })
-    stderr.on(
-      'data',
-      (data: Buffer) => (
-        (this.#errors += data.toString()),
-        globalThis.process.env['DBG'] && appendFileSync('/tmp/child.log', data)
-      ),
-    )
+    stderr.on('data', (data: Buffer) => (this.#errors += data.toString()))
     const closed = new Promise<void>((done) => reader.once('close', done))
     const exited = new Promise<void>((done) => process.once('exit', () => done()))
     this.#ended = this.#end(closed, exited)
@@ -45,18 +38,20 @@ export class Child implements AsyncDisposable {
     )
   }
 
-  get isRunning(): boolean {
-    return !this.#hasEnded
-  }
-
   /** Resolves when it has printed a line that matches; rejects with its errors when it ends before. */
   async line(matches: (line: string, index: number) => boolean): Promise<string> {
     for (;;) {
       const found = this.lines.find(matches)
       if (found !== undefined) return found
-      if (this.#hasEnded) throw new Error(`the child ended: ${this.#errors.slice(-2000)}`)
+      if (this.#hasEnded) throw this.#failure()
       await new Promise<void>((done) => this.#waiting.add(done))
     }
+  }
+
+  /** Rejects with what it printed last when it ends, for whatever reason. */
+  async end(): Promise<never> {
+    await this.#ended
+    throw this.#failure()
   }
 
   /** SIGKILL; resolves when it is gone and all that it printed is read. */
@@ -73,6 +68,10 @@ export class Child implements AsyncDisposable {
     await Promise.all(events)
     this.#hasEnded = true
     this.#wake()
+  }
+
+  #failure(): Error {
+    return new Error(`the child ended: ${this.#errors.slice(-2000)}`)
   }
 
   #wake(): void {

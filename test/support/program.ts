@@ -286,6 +286,16 @@ const centralSteps = {
     const roles = ['viewer', 'developer', 'operator', 'admin'] as const
     await fleet.sql('UPDATE users SET role = ? WHERE id = ?', at(roles, a), users.at(-1))
   },
+  /** Of the user whose role changes: what it refers to may lie outside the scope. */
+  centralExecution: async (fleet, users, a, b) => {
+    await fleet.sql(
+      `INSERT INTO runbook_executions (id, runbook_id, incident_id, executed_by) SELECT ?, r.id, ${pick('incidents')}, ? FROM ${pick('runbooks')} r`,
+      newId(),
+      a,
+      users.at(-1),
+      b,
+    )
+  },
   centralAssign: async (fleet, users, a, b) => {
     await fleet.sql(
       `UPDATE incidents SET assigned_to = ? WHERE id = ${pick('incidents')}`,
