@@ -13,10 +13,12 @@ const rows = [...text.matchAll(/^\| ([A-Z]+)-(\d+) \| ([a-z ]+) \|(.*)\|$/gm)].m
 )
 
 /** How many ids each group has. */
-const sizes: Readonly<Record<string, number>> = {
-  ...{ PG: 41, AU: 18, MG: 11, DA: 30, CA: 11, RD: 28, QD: 19, SA: 13, SE: 11, BK: 19 },
-  ...{ HA: 17, MO: 24, CF: 13, SR: 56, PF: 28, SC: 6, TS: 10, OP: 11, X: 32, E: 45 },
-}
+const sizes: Readonly<Record<string, number>> = Object.fromEntries(
+  'PG 41, AU 18, MG 11, DA 30, CA 11, RD 28, QD 19, SA 13, SE 11, BK 19, HA 17, MO 24, CF 13, SR 56, PF 28, SC 6, TS 10, OP 11, X 32, E 45'
+    .split(', ')
+    .map((group) => group.split(' '))
+    .map(([name = '', size]) => [name, Number(size)]),
+)
 
 test('every requirement has its row, once', () => {
   const numbers = Object.fromEntries(

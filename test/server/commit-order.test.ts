@@ -364,6 +364,9 @@ async function openSecond({ url }: Scratch): Promise<{ database: Database } & As
 }
 
 const STRESS_MS = 8000
+/** However slow the machine: what less than this shows is nothing. */
+const STRESS_COMMITS_MIN = 100
+const STRESS_OVERLAPS_MIN = 10
 const STRESS_WRITERS = 8
 const STRESS_ROWS = 30
 const stressTables = ['incidents', 'conversations', 'messages'] as const
@@ -400,11 +403,18 @@ describe('writers of random length on the same rows', () => {
     await tail.follow()
     await spans.follow()
     const work = new AbortController()
-    const writers = Array.from({ length: STRESS_WRITERS }, () => writeUntil(until))
+    let commits = 0
+    const isOver = (): boolean =>
+      performance.now() > until &&
+      commits >= STRESS_COMMITS_MIN &&
+      spans.overlapping >= STRESS_OVERLAPS_MIN
+    const writers = Array.from({ length: STRESS_WRITERS }, () =>
+      writeUntil(isOver, () => commits++),
+    )
     const followers = [tail, spans].map(async (follower) => {
       while (!work.signal.aborted) await follower.follow()
     })
-    const commits = (await Promise.all(writers)).reduce((sum, n) => sum + n, 0)
+    await Promise.all(writers)
     work.abort()
     await Promise.all(followers)
     await tail.follow()
@@ -425,10 +435,9 @@ describe('writers of random length on the same rows', () => {
   const isChanged = (row: string, tables: Replica): boolean =>
     versionOf(row, tables.get(row)) > 0 || row.startsWith('messages:')
 
-  async function writeUntil(until: number): Promise<number> {
+  async function writeUntil(isOver: () => boolean, committed: () => void): Promise<void> {
     const client = await centre.session()
-    let commits = 0
-    while (performance.now() < until) {
+    while (!isOver()) {
       try {
         await client.query('BEGIN')
         const steps = 1 + Math.floor(Math.random() * 4)
@@ -437,7 +446,7 @@ describe('writers of random length on the same rows', () => {
         if (Math.random() < 0.1) await client.query('ROLLBACK')
         else {
           await client.query('COMMIT')
-          commits++
+          committed()
         }
       } catch (error) {
         // Writers take rows in any order: PostgreSQL ends a deadlock by ending one of them.
@@ -445,7 +454,6 @@ describe('writers of random length on the same rows', () => {
         await client.query('ROLLBACK')
       }
     }
-    return commits
   }
 
   async function writeOne(client: Client): Promise<void> {

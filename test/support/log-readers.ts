@@ -58,7 +58,14 @@ export class BatchReader implements LogReader {
   }
 }
 
-const UNDER_HORIZON = 'l.xid < pg_snapshot_xmin(pg_current_snapshot())'
+/**
+ * The oldest transaction that still runs, of this database only: PostgreSQL's own horizon is the cluster's, and a test
+ * beside this one would hold it back.
+ */
+const UNDER_HORIZON = `l.xid < coalesce(
+  (SELECT x.xid FROM pg_snapshot_xip(pg_current_snapshot()) AS x(xid)
+    JOIN pg_stat_activity a ON a.backend_xid = x.xid::xid AND a.datname = current_database() ORDER BY x.xid LIMIT 1),
+  pg_snapshot_xmax(pg_current_snapshot()))`
 
 interface RawEntry {
   seq: number
