@@ -28,6 +28,8 @@ export interface ServeOptions {
   readonly connectionsMax?: number | undefined
   /** How often to look for writes that came past this server while someone waits. Default: 50 ms, PGlite 100 ms. */
   readonly pollMs?: number | undefined
+  /** Told of every failure that agents see as `SERVER_ERROR`. Default: a line and its stack on standard error. */
+  readonly onError?: ((error: unknown) => void) | undefined
 }
 
 /** A running sync server. */
@@ -68,6 +70,12 @@ export async function serve(options: ServeOptions = {}): Promise<SyncServer> {
   }
 }
 
+/** Message and stack only: other fields of a database error may hold values of rows. */
+function logFailure(error: unknown): void {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  process.stderr.write(`agentdb: ${new Date().toISOString()} SERVER_ERROR: ${text}\n`)
+}
+
 const PARTITIONS_MS = 24 * 3_600_000
 
 async function start(database: Database, options: ServeOptions): Promise<SyncServer> {
@@ -79,6 +87,7 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
   const app = createApp({
     database,
     secret,
+    onError: options.onError ?? logFailure,
     feed: new Feed(database, tail, bindings, secret, systemClock),
     push: new PushService(database, tail, bindings, systemClock),
   })
@@ -125,6 +134,7 @@ const optionNames: ReadonlySet<string> = new Set([
   'secret',
   'connectionsMax',
   'pollMs',
+  'onError',
 ])
 
 function refuse(message: string): never {

@@ -17,6 +17,8 @@ export interface AppContext {
   readonly feed: Feed
   readonly push: PushService
   readonly secret: Uint8Array
+  /** Told of every failure that is answered with 500. */
+  readonly onError: (error: unknown) => void
 }
 
 /** Status of each error that leaves by HTTP; all others are 500 and say nothing of what is inside. */
@@ -57,7 +59,7 @@ export function createApp(context: AppContext): FastifyInstance {
   app.addContentTypeParser([MSGPACK, JSON_TYPE], { parseAs: 'buffer' }, (_request, body, done) =>
     done(null, body),
   )
-  app.setErrorHandler((error, _request, reply) => sendError(reply, error))
+  app.setErrorHandler((error, _request, reply) => sendError(reply, error, context.onError))
   app.setNotFoundHandler((_request, reply) =>
     sendError(
       reply,
@@ -162,8 +164,13 @@ function send(request: FastifyRequest, reply: FastifyReply, message: unknown): F
   return reply.type(type).send(Buffer.from(encodeMessage(message, type)))
 }
 
-function sendError(reply: FastifyReply, error: unknown): FastifyReply {
+function sendError(
+  reply: FastifyReply,
+  error: unknown,
+  onError?: (error: unknown) => void,
+): FastifyReply {
   const { status, code, message } = describe(error)
+  if (status === 500) onError?.(error)
   if (status === 503) void reply.header('retry-after', '2')
   return reply.code(status).type(JSON_TYPE).send(JSON.stringify({ code, message }))
 }

@@ -223,7 +223,7 @@ function converges(open: () => Promise<Fleet>, usual: number, length: number): v
 }
 
 describe('on PGlite', () => {
-  converges(() => Fleet.start(), 30, 40)
+  converges(() => Fleet.start(), 50, 40)
 })
 
 describe('on PostgreSQL', () => {
@@ -234,7 +234,7 @@ describe('on PostgreSQL', () => {
       database = await createDatabase(inject('postgresUrl'), 'convergence')
       return Fleet.start({ databaseUrl: database.url })
     },
-    10,
+    30,
     40,
   )
 })

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { inject } from 'vitest'
 import type { UserRole, UserStatus } from '../../schema/enums.ts'
-import type { Row } from '../../schema/types.ts'
 import { newId } from '../../schema/values/id.ts'
 import { serve, type ServeOptions, type SyncServer } from '../../server/index.ts'
 import { AgentDB } from '../../src/index.ts'
@@ -99,14 +98,6 @@ export async function createUser(centre: Centre, user: NewUser = {}): Promise<Te
     })
     .execute()
   return { id, email, username, role }
-}
-
-/** The columns of a user at the centre, all of them. */
-export async function userAtCentre(
-  centre: Centre,
-  id: string,
-): Promise<Row<'users'> & Record<string, unknown>> {
-  return centre.db.selectFrom('users').selectAll().where('id', '=', id).executeTakeFirstOrThrow()
 }
 
 /** An embedded store connected to a centre. */
