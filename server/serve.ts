@@ -146,7 +146,7 @@ function validate(options: ServeOptions): void {
     if (!optionNames.has(name))
       refuse(`there is no option ${preview(name)}; there are ${[...optionNames].join(', ')}`)
   }
-  const { port, databaseUrl, connectionsMax, pollMs } = options
+  const { port, databaseUrl, connectionsMax, pollMs, onError } = options
   if (port !== undefined && !(Number.isInteger(port) && port >= 0 && port <= 65_535))
     refuse(`port must be 0 to 65535, got ${preview(port)}`)
   if (databaseUrl !== undefined && !/^postgres(?:ql)?:\/\//.test(databaseUrl))
@@ -155,6 +155,7 @@ function validate(options: ServeOptions): void {
     refuse('give databaseUrl or dataFolder, not both')
   if (connectionsMax !== undefined && !(Number.isInteger(connectionsMax) && connectionsMax >= 2))
     refuse(`connectionsMax must be at least 2, got ${preview(connectionsMax)}`)
+  if (onError !== undefined && typeof onError !== 'function') refuse('onError must be a function')
   if (pollMs !== undefined && !(Number.isFinite(pollMs) && pollMs >= 1))
     refuse(`pollMs must be at least 1, got ${preview(pollMs)}`)
 }
