@@ -374,6 +374,28 @@ describe('a batch', () => {
     await mustEqualCentre(a)
   })
 
+  test('that refuses a message counts those that are still pending, and no others', async () => {
+    const conversation = a.db.conversations.create({ title: 'x' })
+    await a.sync()
+    // Refused for what it holds: nothing of the conversation changes at the centre.
+    a.connection.transaction(() =>
+      a.connection.run(
+        `INSERT INTO messages (id, conversation_id, role, content, sequence_number, tool_calls) VALUES (?, ?, 'user', 'x', 1, '9223372036854775807')`,
+        newId(),
+        conversation.id,
+      ),
+    )
+    expect(await a.sync(['none', 'refuse'])).toBe(false)
+    a.db.messages.create({ conversation_id: conversation.id, role: 'user', content: 'kept' })
+    expect(a.db.conversations.find(conversation.id)?.message_count).toBe(2)
+    await a.pull()
+    expect(a.outcomes.at(-1)).toMatchObject({ kind: 'rejected', reason: 'invalid_value' })
+    expect(a.db.messages.list().map(({ content }) => content)).toEqual(['kept'])
+    expect(a.db.conversations.find(conversation.id)?.message_count).toBe(1)
+    await a.sync()
+    await mustEqualCentre(a)
+  })
+
   test('of a delete at the centre takes the cascaded children along', async () => {
     const conversation = a.db.conversations.create({ title: 'x' })
     a.db.messages.create({ conversation_id: conversation.id, role: 'user', content: 'x' })
