@@ -10,8 +10,12 @@ import { mustTable } from '../tables.ts'
  * id; only a later statement draws `seq` and reads each image from the table as it then is. An image taken from the
  * transition table would be served in the wrong order when one statement changes a row through another's trigger.
  */
+/**
+ * A trigger's plans are made once a connection, often while the tables are empty: without these settings it would go on
+ * reading whole tables when they are large.
+ */
 const settings = `SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on`
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on`
 
 /** From here on the statements probe tables by key; a plan frozen by a large first batch would scan them. */
 const probeTables = `PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);`
@@ -73,7 +77,7 @@ BEGIN
 END $$`
 }
 
-const columnsWithImage = (table: TableDefinition): string => {
+const imageOf = (table: TableDefinition): string => {
   const hidden = Object.keys(table.columns).filter((name) => mustColumn(table, name).serverOnly)
   return hidden.length === 0
     ? 'to_jsonb(t)'
@@ -85,16 +89,18 @@ function lockParents(table: TableDefinition): string {
   if (owner.kind !== 'parent') return ''
   const parent = mustTable(owner.table)
   return `  PERFORM 1 FROM sync.row_meta p WHERE p.tbl = ${parent.number}
-    AND p.id IN (SELECT n.${owner.column} FROM new_rows n) ORDER BY p.id FOR KEY SHARE;\n`
+    AND p.id = ANY (ARRAY(SELECT DISTINCT n.${owner.column} FROM new_rows n)) ORDER BY p.id FOR KEY SHARE;\n`
 }
 
+/** OFFSET 0 keeps each look-up one by key: joined freely, all of a table's `row_meta` is read for every row. */
 function writeLog(table: TableDefinition, rows: 'new_rows' | 'old_rows', op: string): string {
   return `  ${probeTables}
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT ${table.number}, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE '${op}' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE ${columnsWithImage(table)} END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM ${rows} c JOIN sync.row_meta m ON m.tbl = ${table.number} AND m.id = c.id LEFT JOIN ${table.name} t ON t.id = c.id
+  SELECT ${table.number}, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE '${op}' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM ${rows} c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = ${table.number} AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT ${imageOf(table)} AS image FROM ${table.name} t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;`
 }
 

@@ -11,9 +11,10 @@ BEGIN
   RETURN NEW;
 END $$`,
   // Statement-level and in order of id: the seeds' row trigger took 3.6 times the time and deadlocked (research/centre.md).
-  `CREATE FUNCTION update_conversation_stats() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+  `CREATE FUNCTION update_conversation_stats() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
-  PERFORM 1 FROM conversations c WHERE c.id IN (SELECT m.conversation_id FROM changed m) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM 1 FROM conversations c WHERE c.id = ANY (ARRAY(SELECT DISTINCT m.conversation_id FROM changed m)) ORDER BY c.id FOR NO KEY UPDATE;
   UPDATE conversations c SET
     message_count = coalesce(c.message_count, 0) + TG_ARGV[0]::integer * s.messages,
     total_tokens = coalesce(c.total_tokens, 0) + TG_ARGV[0]::integer * s.tokens,

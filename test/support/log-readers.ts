@@ -194,7 +194,10 @@ export async function captureFromTransitionTable(
       [`sync.capture_${table}_${op}`],
     )
     const source = rows[0]?.source ?? ''
-    const wrong = source.replaceAll(`LEFT JOIN ${table} t ON`, 'LEFT JOIN new_rows t ON')
+    const wrong = source.replaceAll(
+      `FROM ${table} t WHERE t.id = c.id OFFSET 0`,
+      'FROM new_rows t WHERE t.id = c.id OFFSET 0',
+    )
     if (wrong === source) throw new Error(`capture of ${table} no longer reads its images so`)
     await database.query(wrong)
   }

@@ -626,9 +626,10 @@ BEGIN
   RETURN NEW;
 END $$;
 
-CREATE FUNCTION update_conversation_stats() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+CREATE FUNCTION update_conversation_stats() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
-  PERFORM 1 FROM conversations c WHERE c.id IN (SELECT m.conversation_id FROM changed m) ORDER BY c.id FOR NO KEY UPDATE;
+  PERFORM 1 FROM conversations c WHERE c.id = ANY (ARRAY(SELECT DISTINCT m.conversation_id FROM changed m)) ORDER BY c.id FOR NO KEY UPDATE;
   UPDATE conversations c SET
     message_count = coalesce(c.message_count, 0) + TG_ARGV[0]::integer * s.messages,
     total_tokens = coalesce(c.total_tokens, 0) + TG_ARGV[0]::integer * s.tokens,
@@ -841,7 +842,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION sync.capture_users_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
@@ -851,16 +852,17 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 1, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'insert' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) - ARRAY['password_hash', 'mfa_secret', 'api_key_hash', 'last_login_ip', 'failed_login_attempts', 'locked_until'] END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 1 AND m.id = c.id LEFT JOIN users t ON t.id = c.id
+  SELECT 1, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 1 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) - ARRAY['password_hash', 'mfa_secret', 'api_key_hash', 'last_login_ip', 'failed_login_attempts', 'locked_until'] AS image FROM users t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_users_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
@@ -887,16 +889,17 @@ BEGIN
   ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 1, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'update' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) - ARRAY['password_hash', 'mfa_secret', 'api_key_hash', 'last_login_ip', 'failed_login_attempts', 'locked_until'] END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 1 AND m.id = c.id LEFT JOIN users t ON t.id = c.id
+  SELECT 1, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 1 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) - ARRAY['password_hash', 'mfa_secret', 'api_key_hash', 'last_login_ip', 'failed_login_attempts', 'locked_until'] AS image FROM users t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_users_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
@@ -907,10 +910,11 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 1, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'delete' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) - ARRAY['password_hash', 'mfa_secret', 'api_key_hash', 'last_login_ip', 'failed_login_attempts', 'locked_until'] END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM old_rows c JOIN sync.row_meta m ON m.tbl = 1 AND m.id = c.id LEFT JOIN users t ON t.id = c.id
+  SELECT 1, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 1 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) - ARRAY['password_hash', 'mfa_secret', 'api_key_hash', 'last_login_ip', 'failed_login_attempts', 'locked_until'] AS image FROM users t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
@@ -932,7 +936,7 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON users FOR EACH STATEMENT 
 ALTER TABLE users ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
 CREATE FUNCTION sync.capture_sessions_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
@@ -942,16 +946,17 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 2, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'insert' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) - ARRAY['token_hash', 'refresh_token_hash'] END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 2 AND m.id = c.id LEFT JOIN sessions t ON t.id = c.id
+  SELECT 2, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 2 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) - ARRAY['token_hash', 'refresh_token_hash'] AS image FROM sessions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_sessions_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
@@ -979,16 +984,17 @@ BEGIN
   ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 2, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'update' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) - ARRAY['token_hash', 'refresh_token_hash'] END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 2 AND m.id = c.id LEFT JOIN sessions t ON t.id = c.id
+  SELECT 2, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 2 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) - ARRAY['token_hash', 'refresh_token_hash'] AS image FROM sessions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_sessions_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
@@ -999,10 +1005,11 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 2, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'delete' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) - ARRAY['token_hash', 'refresh_token_hash'] END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM old_rows c JOIN sync.row_meta m ON m.tbl = 2 AND m.id = c.id LEFT JOIN sessions t ON t.id = c.id
+  SELECT 2, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 2 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) - ARRAY['token_hash', 'refresh_token_hash'] AS image FROM sessions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
@@ -1024,7 +1031,7 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON sessions FOR EACH STATEME
 ALTER TABLE sessions ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
 CREATE FUNCTION sync.capture_conversations_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
@@ -1034,16 +1041,17 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 3, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'insert' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 3 AND m.id = c.id LEFT JOIN conversations t ON t.id = c.id
+  SELECT 3, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 3 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM conversations t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_conversations_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
@@ -1074,16 +1082,17 @@ BEGIN
   ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 3, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'update' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 3 AND m.id = c.id LEFT JOIN conversations t ON t.id = c.id
+  SELECT 3, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 3 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM conversations t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_conversations_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
@@ -1094,10 +1103,11 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 3, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'delete' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM old_rows c JOIN sync.row_meta m ON m.tbl = 3 AND m.id = c.id LEFT JOIN conversations t ON t.id = c.id
+  SELECT 3, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 3 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM conversations t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
@@ -1119,11 +1129,11 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON conversations FOR EACH ST
 ALTER TABLE conversations ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
 CREATE FUNCTION sync.capture_messages_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   PERFORM 1 FROM sync.row_meta p WHERE p.tbl = 3
-    AND p.id IN (SELECT n.conversation_id FROM new_rows n) ORDER BY p.id FOR KEY SHARE;
+    AND p.id = ANY (ARRAY(SELECT DISTINCT n.conversation_id FROM new_rows n)) ORDER BY p.id FOR KEY SHARE;
   INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
   SELECT 4, n.id, coalesce((SELECT p.keys FROM sync.row_meta p WHERE p.tbl = 3 AND p.id = n.conversation_id), sync.keys_of_conversations(n.conversation_id)), pg_current_xact_id(), sync.clock(), sync.writer()
   FROM new_rows n ORDER BY n.id
@@ -1131,16 +1141,17 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 4, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'insert' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 4 AND m.id = c.id LEFT JOIN messages t ON t.id = c.id
+  SELECT 4, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 4 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM messages t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_messages_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
@@ -1172,16 +1183,17 @@ BEGIN
   ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 4, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'update' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 4 AND m.id = c.id LEFT JOIN messages t ON t.id = c.id
+  SELECT 4, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 4 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM messages t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_messages_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
@@ -1192,10 +1204,11 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 4, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'delete' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM old_rows c JOIN sync.row_meta m ON m.tbl = 4 AND m.id = c.id LEFT JOIN messages t ON t.id = c.id
+  SELECT 4, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 4 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM messages t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
@@ -1217,7 +1230,7 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON messages FOR EACH STATEME
 ALTER TABLE messages ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
 CREATE FUNCTION sync.capture_workflows_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
@@ -1227,16 +1240,17 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 5, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'insert' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 5 AND m.id = c.id LEFT JOIN workflows t ON t.id = c.id
+  SELECT 5, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 5 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM workflows t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_workflows_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
@@ -1267,16 +1281,17 @@ BEGIN
   ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 5, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'update' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 5 AND m.id = c.id LEFT JOIN workflows t ON t.id = c.id
+  SELECT 5, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 5 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM workflows t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_workflows_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
@@ -1287,10 +1302,11 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 5, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'delete' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM old_rows c JOIN sync.row_meta m ON m.tbl = 5 AND m.id = c.id LEFT JOIN workflows t ON t.id = c.id
+  SELECT 5, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 5 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM workflows t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
@@ -1312,7 +1328,7 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON workflows FOR EACH STATEM
 ALTER TABLE workflows ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
 CREATE FUNCTION sync.capture_workflow_executions_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
@@ -1322,16 +1338,17 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 6, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'insert' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 6 AND m.id = c.id LEFT JOIN workflow_executions t ON t.id = c.id
+  SELECT 6, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 6 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM workflow_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_workflow_executions_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
@@ -1368,16 +1385,17 @@ BEGIN
   ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 6, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'update' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 6 AND m.id = c.id LEFT JOIN workflow_executions t ON t.id = c.id
+  SELECT 6, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 6 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM workflow_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_workflow_executions_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
@@ -1388,10 +1406,11 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 6, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'delete' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM old_rows c JOIN sync.row_meta m ON m.tbl = 6 AND m.id = c.id LEFT JOIN workflow_executions t ON t.id = c.id
+  SELECT 6, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 6 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM workflow_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
@@ -1413,11 +1432,11 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON workflow_executions FOR E
 ALTER TABLE workflow_executions ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
 CREATE FUNCTION sync.capture_step_executions_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   PERFORM 1 FROM sync.row_meta p WHERE p.tbl = 6
-    AND p.id IN (SELECT n.workflow_execution_id FROM new_rows n) ORDER BY p.id FOR KEY SHARE;
+    AND p.id = ANY (ARRAY(SELECT DISTINCT n.workflow_execution_id FROM new_rows n)) ORDER BY p.id FOR KEY SHARE;
   INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
   SELECT 7, n.id, coalesce((SELECT p.keys FROM sync.row_meta p WHERE p.tbl = 6 AND p.id = n.workflow_execution_id), sync.keys_of_workflow_executions(n.workflow_execution_id)), pg_current_xact_id(), sync.clock(), sync.writer()
   FROM new_rows n ORDER BY n.id
@@ -1425,16 +1444,17 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 7, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'insert' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 7 AND m.id = c.id LEFT JOIN step_executions t ON t.id = c.id
+  SELECT 7, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 7 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM step_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_step_executions_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
@@ -1466,16 +1486,17 @@ BEGIN
   ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 7, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'update' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 7 AND m.id = c.id LEFT JOIN step_executions t ON t.id = c.id
+  SELECT 7, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 7 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM step_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_step_executions_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
@@ -1486,10 +1507,11 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 7, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'delete' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM old_rows c JOIN sync.row_meta m ON m.tbl = 7 AND m.id = c.id LEFT JOIN step_executions t ON t.id = c.id
+  SELECT 7, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 7 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM step_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
@@ -1511,7 +1533,7 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON step_executions FOR EACH 
 ALTER TABLE step_executions ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
 CREATE FUNCTION sync.capture_incidents_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
@@ -1521,16 +1543,17 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 8, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'insert' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 8 AND m.id = c.id LEFT JOIN incidents t ON t.id = c.id
+  SELECT 8, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 8 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM incidents t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_incidents_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
@@ -1566,16 +1589,17 @@ BEGIN
   ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 8, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'update' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 8 AND m.id = c.id LEFT JOIN incidents t ON t.id = c.id
+  SELECT 8, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 8 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM incidents t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_incidents_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
@@ -1586,10 +1610,11 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 8, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'delete' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM old_rows c JOIN sync.row_meta m ON m.tbl = 8 AND m.id = c.id LEFT JOIN incidents t ON t.id = c.id
+  SELECT 8, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 8 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM incidents t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
@@ -1611,7 +1636,7 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON incidents FOR EACH STATEM
 ALTER TABLE incidents ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
 CREATE FUNCTION sync.capture_runbooks_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
@@ -1621,16 +1646,17 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 9, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'insert' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 9 AND m.id = c.id LEFT JOIN runbooks t ON t.id = c.id
+  SELECT 9, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 9 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM runbooks t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_runbooks_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
@@ -1659,16 +1685,17 @@ BEGIN
   ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 9, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'update' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 9 AND m.id = c.id LEFT JOIN runbooks t ON t.id = c.id
+  SELECT 9, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 9 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM runbooks t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_runbooks_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
@@ -1679,10 +1706,11 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 9, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'delete' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM old_rows c JOIN sync.row_meta m ON m.tbl = 9 AND m.id = c.id LEFT JOIN runbooks t ON t.id = c.id
+  SELECT 9, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 9 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM runbooks t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
@@ -1704,7 +1732,7 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON runbooks FOR EACH STATEME
 ALTER TABLE runbooks ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
 CREATE FUNCTION sync.capture_runbook_executions_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
@@ -1714,16 +1742,17 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 10, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'insert' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 10 AND m.id = c.id LEFT JOIN runbook_executions t ON t.id = c.id
+  SELECT 10, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 10 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM runbook_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_runbook_executions_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
@@ -1750,16 +1779,17 @@ BEGIN
   ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 10, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'update' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 10 AND m.id = c.id LEFT JOIN runbook_executions t ON t.id = c.id
+  SELECT 10, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 10 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM runbook_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_runbook_executions_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
@@ -1770,10 +1800,11 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 10, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'delete' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM old_rows c JOIN sync.row_meta m ON m.tbl = 10 AND m.id = c.id LEFT JOIN runbook_executions t ON t.id = c.id
+  SELECT 10, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 10 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM runbook_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
@@ -1795,7 +1826,7 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON runbook_executions FOR EA
 ALTER TABLE runbook_executions ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
 CREATE FUNCTION sync.capture_embeddings_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
@@ -1805,16 +1836,17 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 12, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'insert' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 12 AND m.id = c.id LEFT JOIN embeddings t ON t.id = c.id
+  SELECT 12, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 12 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM embeddings t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_embeddings_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
@@ -1840,16 +1872,17 @@ BEGIN
   ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 12, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'update' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM new_rows c JOIN sync.row_meta m ON m.tbl = 12 AND m.id = c.id LEFT JOIN embeddings t ON t.id = c.id
+  SELECT 12, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 12 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM embeddings t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
 
 CREATE FUNCTION sync.capture_embeddings_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
-SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
   PERFORM sync.require_read_committed();
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
@@ -1860,10 +1893,11 @@ BEGIN
     xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
-  SELECT 12, c.id, CASE WHEN t.id IS NULL THEN 'delete' ELSE 'delete' END,
-    CASE WHEN t.id IS NULL THEN NULL ELSE to_jsonb(t) END, m.keys_before,
-    CASE WHEN t.id IS NULL THEN NULL ELSE m.keys END
-  FROM old_rows c JOIN sync.row_meta m ON m.tbl = 12 AND m.id = c.id LEFT JOIN embeddings t ON t.id = c.id
+  SELECT 12, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 12 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM embeddings t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
   RETURN NULL;
 END $$;
