@@ -3,6 +3,7 @@ import { Pool, type PoolConfig, type QueryResult, type QueryResultRow } from 'pg
 import { AgentDBError, preview } from '../../schema/errors.ts'
 import type { CentralDatabase } from '../../schema/types.ts'
 import { openEmbedded, type EmbeddedPostgres } from './embedded.ts'
+import { Listener } from './listener.ts'
 import { centralTypes } from './types.ts'
 
 /** A statement's rows and how many it touched. */
@@ -37,12 +38,18 @@ export class Database implements Session {
   readonly #pool: Pool
   readonly #embedded: EmbeddedPostgres | undefined
 
-  private constructor(pool: Pool, embedded: EmbeddedPostgres | undefined) {
+  readonly #url: string | undefined
+  readonly #listeners: Listener[] = []
+
+  private constructor(pool: Pool, embedded: EmbeddedPostgres | undefined, url: string | undefined) {
+    this.#url = url
     this.kind = embedded === undefined ? 'postgres' : 'pglite'
     this.#pool = pool
     this.#embedded = embedded
-    // A connection that breaks while idle is replaced by the pool; unheard, the event would end the process.
+    // A connection that breaks while idle is replaced by the pool, one that breaks in use also fails its statement;
+    // unheard, either event would end the process.
     pool.on('error', () => undefined)
+    pool.on('connect', (client) => client.on('error', () => undefined))
     this.kysely = new Kysely<CentralDatabase>({ dialect: new PostgresDialect({ pool }) })
   }
 
@@ -52,7 +59,7 @@ export class Database implements Session {
       ...(embedded === undefined ? connectionConfig(options) : embedded.poolConfig),
       types: centralTypes,
     })
-    const database = new Database(pool, embedded)
+    const database = new Database(pool, embedded, options.url)
     try {
       await database.#mustBeRecent()
       return database
@@ -103,7 +110,17 @@ export class Database implements Session {
     }
   }
 
+  /**
+   * Calls `onNotice` for every NOTIFY of a channel, over a connection of its own that is made again when it breaks.
+   * PGlite has one process, which needs no telling.
+   */
+  listen(channel: string, onNotice: (payload: string) => void): void {
+    if (this.#url === undefined) return
+    this.#listeners.push(new Listener(this.#url, channel, onNotice))
+  }
+
   async close(): Promise<void> {
+    await Promise.all(this.#listeners.map((listener) => listener.close()))
     await this.#pool.end()
     await this.#embedded?.close()
   }

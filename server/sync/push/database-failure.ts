@@ -8,10 +8,11 @@ interface PostgresError {
 }
 
 /**
- * What to do about an error of the database: a permanent one is its mutation's fault and becomes an outcome; a
- * transient one passes if tried again; anything else is ours, and the client keeps its queue.
+ * What to do about an error: a permanent one is its mutation's fault and becomes an outcome; a transient one passes if
+ * tried again; an unexplained one of the database may be either's fault, which only time tells; anything else (no
+ * connection, a refused request, a bug) is ours, and the client keeps its queue.
  */
-export type Failure = 'permanent' | 'transient' | 'ours'
+export type Failure = 'permanent' | 'transient' | 'unexplained' | 'ours'
 
 export function classifyFailure(error: unknown): Failure {
   if (error instanceof AgentDBError || !isPostgresError(error)) return 'ours'
@@ -19,10 +20,12 @@ export function classifyFailure(error: unknown): Failure {
   if (code === '40001' || code === '40P01') return 'transient'
   // Two agents took the same version at once; the next look sees the other's.
   if (code === '23505' && constraint === 'uq_workflow_name_version') return 'transient'
+  // The connection is gone, or none was to be had.
+  if (['08', '57P0', '53300'].some((prefix) => code.startsWith(prefix))) return 'ours'
   // Data, integrity, privilege, program limit (an index row too large), what a trigger raised.
   return ['22', '23', '42501', '54000', '0A', 'P0001'].some((prefix) => code.startsWith(prefix))
     ? 'permanent'
-    : 'ours'
+    : 'unexplained'
 }
 
 const reasons: readonly (readonly [prefix: string, reason: string])[] = [
@@ -41,8 +44,17 @@ export function refusalOf(error: unknown): Refusal {
   return { reason, message, sqlstate: code, ...(constraint === undefined ? {} : { constraint }) }
 }
 
+/** The refusal of what the database failed on time and again while it took others. */
+export const unprocessable = (error: unknown): Refusal => ({
+  // Not the error's own message, which is about the inside of the centre.
+  reason: 'unprocessable',
+  message: 'the centre failed on it time and again, while it took what others sent',
+  ...(isPostgresError(error) ? { sqlstate: error.code } : {}),
+})
+
+/** By SQLSTATE: classes begin with a digit, or are F0, HV, P0 and XX. A socket's EPIPE is none. */
 const isPostgresError = (error: unknown): error is PostgresError =>
   error instanceof Error &&
   'code' in error &&
   typeof error.code === 'string' &&
-  /^[0-9A-Z]{5}$/.test(error.code)
+  /^(?:\d[\dA-Z]|F0|HV|P0|XX)[\dA-Z]{3}$/.test(error.code)

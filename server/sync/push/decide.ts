@@ -1,15 +1,11 @@
 import type { Stored, StoredRow } from '../../../schema/codec.ts'
-import {
-  agentColumns,
-  mustColumn,
-  type TableDefinition,
-  type UniqueDefinition,
-} from '../../../schema/define.ts'
+import { agentColumns, mustColumn, type TableDefinition } from '../../../schema/define.ts'
 import { profileKey, roleAccess, userKey } from '../../../schema/role-access.ts'
 import { mergeUpdate, sameStored, type Stamp } from '../../../sync/merge/merge-update.ts'
 import { isVisible, type Snapshot } from '../../../sync/merge/snapshot.ts'
 import type { WireOutcome } from '../../../sync/protocol/messages.ts'
 import type { Principal } from '../principal.ts'
+import { nextVersion, type Versions } from './next-version.ts'
 import type { ClientTransaction, Mutation, Refusal } from './transaction.ts'
 import { referencedRows, type WorkingRow, type WorkingState } from './working-state.ts'
 
@@ -20,6 +16,8 @@ export interface Write {
   readonly id: string
   readonly values: StoredRow
   readonly clock: number
+  /** The mutation that wants it, by its place in its transaction. */
+  readonly n: number
 }
 
 /** A value that lost, to be kept for those who wrote and read it. */
@@ -50,8 +48,7 @@ export interface DecisionContext {
   readonly clientId: string
   readonly keys: ReadonlySet<string>
   readonly state: WorkingState
-  /** Largest version in use per unique key with a "next version" rule; text of the key without the version. */
-  readonly versions: Map<string, number>
+  readonly versions: Versions
   readonly snapshotOf: (transaction: ClientTransaction) => Snapshot | undefined
   /** A refusal that only the database could find: transaction id to mutation. */
   readonly forced: ReadonlyMap<string, { readonly n: number; readonly refusal: Refusal }>
@@ -88,7 +85,7 @@ export function decideTransaction(
       if (mutation.table === undefined)
         throw new Error('bug in AgentDB: an unknown table without a refusal')
       const decided = decideMutation(context, transaction, mutation)
-      writes.push(...decided.writes)
+      writes.push(...decided.writes.map((write) => ({ ...write, n })))
       conflicts.push(...decided.conflicts)
       if (decided.outcome !== undefined)
         outcomes.push({ seq: transaction.seq, n, ...decided.outcome })
@@ -161,7 +158,7 @@ function defined(outcome: { [K in keyof WireOutcome]: WireOutcome[K] | undefined
 }
 
 interface MutationDecision {
-  readonly writes: readonly Write[]
+  readonly writes: readonly Omit<Write, 'n'>[]
   readonly conflicts: readonly LostValue[]
   readonly outcome: Omit<WireOutcome, 'seq' | 'n'> | undefined
 }
@@ -448,56 +445,6 @@ function stampsFor(
       return [column, { concurrent: !seen, clock, writer }]
     }),
   )
-}
-
-export type NextVersionRule = UniqueDefinition & {
-  readonly onClash: { readonly kind: 'next-version' }
-}
-
-export const nextVersionRule = (table: TableDefinition): NextVersionRule | undefined =>
-  table.uniques.find((unique): unique is NextVersionRule => unique.onClash.kind === 'next-version')
-
-/** Text of a unique key without the column that counts up. */
-export function versionKey(
-  table: TableDefinition,
-  rule: NextVersionRule,
-  image: StoredRow,
-): string {
-  const columns = rule.columns.filter((column) => column !== rule.onClash.column)
-  return JSON.stringify([table.number, ...columns.map((column) => image[column])])
-}
-
-/** Counts the version up where the key is taken; the id stays, so that children stay right. */
-function nextVersion(
-  { versions, state }: DecisionContext,
-  { table, id, patch }: Mutation,
-  current: StoredRow = {},
-): { values: StoredRow; changed: Record<string, unknown> | undefined } {
-  const rule = nextVersionRule(table)
-  const { columns } = rule ?? { columns: [] }
-  if (rule === undefined || !columns.some((column) => Object.hasOwn(patch, column)))
-    return { values: patch, changed: undefined }
-  const image = { ...current, ...patch }
-  const key = versionKey(table, rule, image)
-  const counter = rule.onClash.column
-  const wanted = Number(image[counter] ?? 1)
-  const taken = [...state.rowsOf(table)].some(
-    (row) =>
-      row.id !== id &&
-      row.image !== undefined &&
-      versionKey(table, rule, row.image) === key &&
-      row.image[counter] === wanted,
-  )
-  const largest = Math.max(versions.get(key) ?? 0, 0)
-  const takenInDatabase =
-    versions.has(`${key}=${wanted}`) &&
-    !(current[counter] === wanted && versionKey(table, rule, current) === key)
-  if (!taken && !takenInDatabase) {
-    versions.set(key, Math.max(largest, wanted))
-    return { values: patch, changed: undefined }
-  }
-  versions.set(key, largest + 1)
-  return { values: { ...patch, [counter]: largest + 1 }, changed: { [counter]: largest + 1 } }
 }
 
 const pick = (from: StoredRow, like: StoredRow): StoredRow =>

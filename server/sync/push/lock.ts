@@ -20,7 +20,11 @@ export async function lockRows(
   for (const table of allTables) {
     for (const strength of strengths) {
       const ids = wanted.get(table.name)?.get(strength)
-      if (ids === undefined || ids.size === 0) continue
+      if (ids === undefined) continue
+      // A stronger lock holds already.
+      for (const stronger of strengths.slice(0, strengths.indexOf(strength)))
+        for (const id of wanted.get(table.name)?.get(stronger) ?? []) ids.delete(id)
+      if (ids.size === 0) continue
       await session.query(
         `SELECT 1 FROM ${table.name} WHERE id = ANY($1::uuid[]) ORDER BY id ${strength}`,
         [[...ids]],

@@ -28,17 +28,21 @@ export async function recordGroup(
     session,
     decisions.flatMap(({ conflicts }) => conflicts),
   )
+  const watermark = JSON.stringify({ seq: last.seq, id: last.id })
   await session.query(
-    'INSERT INTO sync.applied (tx_id, client_id, seq) SELECT u.id, $1, u.seq FROM unnest($2::text[], $3::bigint[]) u(id, seq)',
-    [clientId, transactions.map(({ id }) => id), transactions.map(({ seq }) => seq)],
+    `WITH applied AS (INSERT INTO sync.applied (tx_id, client_id, seq) SELECT u.id, $1, u.seq FROM unnest($2::text[], $3::bigint[]) u(id, seq)),
+    moved AS (UPDATE sync.client SET seq = $4, tx_id = $5, seen_at = now() WHERE client_id = $1)
+    INSERT INTO sync.log (tbl, id, op, image, keys_after) VALUES (${LogKind.watermark}, $1, 'insert', $6, $7)`,
+    [
+      clientId,
+      transactions.map(({ id }) => id),
+      transactions.map(({ seq }) => seq),
+      last.seq,
+      last.id,
+      watermark,
+      [clientKey(clientId)],
+    ],
   )
-  await session.query(
-    'UPDATE sync.client SET seq = $2, tx_id = $3, seen_at = now() WHERE client_id = $1',
-    [clientId, last.seq, last.id],
-  )
-  await log(session, LogKind.watermark, [
-    { id: clientId, image: { seq: last.seq, id: last.id }, keys: [clientKey(clientId)] },
-  ])
 }
 
 /** The triggers stamped the time of the statement; what counts is the clock of the mutation. */

@@ -64,9 +64,11 @@ export class WorkingState {
     this.#rejected.set(keyOf(table, id), by)
   }
 
-  /** Whether some live row of the group's view has these values; for unique keys. */
+  /** The live rows of the group's view; for unique keys. */
   *rowsOf(table: TableDefinition): Iterable<WorkingRow> {
-    for (const row of this.#rows.values()) if (row.table === table && !row.deleted) yield row
+    for (const [key, row] of this.#rows) {
+      if (row.table === table && !row.deleted && !this.#layer.has(key)) yield row
+    }
     for (const row of this.#layer.values()) if (row.table === table && !row.deleted) yield row
   }
 }
@@ -156,11 +158,12 @@ async function loadImages(
   for (const { id, image: text } of found) {
     const known = rows.get(keyOf(table, id))
     if (known === undefined) continue
-    const { image, exact } = parseImage(text)
-    const stored = storedFromImage(table, image, exact)
+    const { image, lossy } = parseImage(text)
+    // A placeholder that comes back as it went differs in nothing, and so is never written.
+    const { values } = storedFromImage(table, image, lossy)
     rows.set(keyOf(table, id), {
       ...known,
-      image: Object.fromEntries(names.map((name, i) => [name, stored[i] ?? null])),
+      image: Object.fromEntries(names.map((name, i) => [name, values[i] ?? null])),
     })
   }
 }

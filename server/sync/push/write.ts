@@ -13,7 +13,7 @@ export class HiddenRowError extends Error {
   readonly code = '42501'
 }
 
-/** What a group does to one row, all its writes taken together. */
+/** One statement's share of a row: all writes of a run to it taken together. */
 interface RowWrite {
   readonly table: TableDefinition
   readonly op: Write['op']
@@ -31,13 +31,17 @@ export async function writeRows(
   actor: { principal: Principal; clientId: string },
   writes: readonly Write[],
 ): Promise<void> {
-  const rows = coalesce(writes)
-  if (rows.length === 0) return
+  if (writes.length === 0) return
   await session.query(
-    `SELECT set_config('app.user_id', $1, true), set_config('app.user_role', $2, true), set_config('agentdb.client', $3, true)`,
+    `SELECT set_config('app.user_id', $1, true), set_config('app.user_role', $2, true), set_config('agentdb.client', $3, true), set_config('role', '${appRole}', true)`,
     [actor.principal.userId, actor.principal.role, actor.clientId],
   )
-  await session.query(`SET LOCAL ROLE ${appRole}`)
+  for (const run of runsOf(writes)) await writeRun(session, coalesce(run))
+  await session.query('RESET ROLE')
+}
+
+/** Inserts, then updates, then deletes. */
+async function writeRun(session: Session, rows: readonly RowWrite[]): Promise<void> {
   for (const table of allTables) {
     for (const group of byColumns(rows, table, 'insert')) await insertRows(session, table, group)
   }
@@ -48,20 +52,47 @@ export async function writeRows(
     const ids = rows.filter((row) => row.table === table && row.op === 'delete').map(({ id }) => id)
     if (ids.length > 0) await deleteRows(session, table, ids)
   }
-  await session.query('RESET ROLE')
 }
 
-/** Several writes of one row become one; what is made and deleted in the same group never was. */
+/**
+ * Cuts the writes before one that may take a unique key which a deleted row has freed: within a run deletes come last,
+ * and the key would still be taken.
+ */
+function runsOf(writes: readonly Write[]): Write[][] {
+  let run: Write[] = []
+  const runs = [run]
+  const freed = new Set<TableDefinition>()
+  for (const write of writes) {
+    if (freed.has(write.table) && setsUniqueKey(write)) {
+      runs.push((run = []))
+      freed.clear()
+    }
+    if (write.op === 'delete') freed.add(write.table)
+    run.push(write)
+  }
+  return runs
+}
+
+const setsUniqueKey = ({ table, values }: Write): boolean =>
+  table.uniques.some(({ columns }) => columns.some((column) => Object.hasOwn(values, column)))
+
+/**
+ * Several writes of one row become one. What is made and deleted in the same group is still made and deleted: only so
+ * the triggers leave a tombstone, and what comes for the row later hears that it was deleted.
+ */
 function coalesce(writes: readonly Write[]): RowWrite[] {
-  const rows = new Map<string, RowWrite | undefined>()
+  const rows = new Map<string, RowWrite>()
+  const deletes: RowWrite[] = []
   for (const { table, op, id, values } of writes) {
     const key = `${table.number}:${id}`
     const before = rows.get(key)
-    if (before === undefined) rows.set(key, { table, op, id, values })
-    else if (op !== 'delete') rows.set(key, { ...before, values: { ...before.values, ...values } })
-    else rows.set(key, before.op === 'insert' ? undefined : { table, op, id, values: {} })
+    if (op === 'delete') {
+      if (before?.op === 'update') rows.delete(key)
+      deletes.push({ table, op, id, values })
+    } else if (before === undefined) rows.set(key, { table, op, id, values })
+    else rows.set(key, { ...before, values: { ...before.values, ...values } })
   }
-  return [...rows.values()].filter((row) => row !== undefined)
+  return [...rows.values(), ...deletes]
 }
 
 /** Rows of one operation that set the same columns, ids ascending. */

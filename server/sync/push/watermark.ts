@@ -1,0 +1,72 @@
+import { AgentDBError } from '../../../schema/errors.ts'
+import type { PushRequest } from '../../../sync/protocol/messages.ts'
+import type { Session } from '../../postgres/database.ts'
+import type { ClientTransaction } from './transaction.ts'
+
+/** Where a client's watermark stands. */
+export interface Watermark {
+  readonly seq: number
+  readonly id: string | null
+}
+
+/** Where the centre is with a client; with the lock nobody else moves it. */
+export async function readWatermark(
+  session: Session,
+  clientId: string,
+  lock: '' | 'FOR UPDATE',
+): Promise<Watermark> {
+  const { rows } = await session.query<{ seq: number; tx_id: string | null }>(
+    `SELECT seq, tx_id FROM sync.client WHERE client_id = $1 ${lock}`,
+    [clientId],
+  )
+  return { seq: rows[0]?.seq ?? 0, id: rows[0]?.tx_id ?? null }
+}
+
+export function mustBeContiguous(transactions: readonly ClientTransaction[]): void {
+  for (const [i, { seq }] of transactions.entries()) {
+    if (seq !== (transactions[0]?.seq ?? 0) + i)
+      throw new AgentDBError(
+        'PROTOCOL',
+        `transactions.${i}.seq: ${seq} does not follow the one before`,
+      )
+  }
+}
+
+/** A sequence number is no identity: a file that was restored, copied or cut by a power loss uses it again. */
+export async function mustBeSameStore(
+  session: Session,
+  mark: Watermark,
+  previous: PushRequest['previous'],
+  transactions: readonly ClientTransaction[],
+): Promise<void> {
+  const first = transactions[0]?.seq ?? 0
+  if (first > mark.seq + 1) {
+    throw new AgentDBError(
+      'FORKED',
+      `the centre has this store's transactions up to ${mark.seq}, and ${first} comes: the centre went back`,
+    )
+  }
+  const known = transactions.filter(({ seq }) => seq <= mark.seq)
+  const own =
+    known.length === 0 ? previous?.id : transactions.find(({ seq }) => seq === mark.seq)?.id
+  const same = own === undefined ? await wereApplied(session, known) : own === mark.id
+  if (mark.seq > 0 && !same) {
+    throw new AgentDBError(
+      'FORKED',
+      `transaction ${mark.seq} of this store is another one at the centre: the file was restored or copied`,
+    )
+  }
+}
+
+/** Whether transactions that a client sends again are the ones that the centre has under their numbers. */
+async function wereApplied(
+  session: Session,
+  transactions: readonly ClientTransaction[],
+): Promise<boolean> {
+  const { rows } = await session.query<{ tx_id: string; seq: number }>(
+    'SELECT tx_id, seq FROM sync.applied WHERE tx_id = ANY($1::text[])',
+    [transactions.map(({ id }) => id)],
+  )
+  const seqs = new Map(rows.map(({ tx_id: id, seq }) => [id, seq]))
+  return transactions.length > 0 && transactions.every(({ id, seq }) => seqs.get(id) === seq)
+}
