@@ -10,6 +10,7 @@ import { Database } from './postgres/database.ts'
 import { makePartitions, prepareCentre } from './postgres/prepare.ts'
 import { Feed } from './sync/feed.ts'
 import { LogTail } from './sync/log-tail.ts'
+import { BATCH_CHANNEL } from './sync/positions.ts'
 import { ClientBindings } from './sync/principal.ts'
 import { PushService } from './sync/push/push.ts'
 
@@ -83,6 +84,7 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
   const secret = await loadSecret(database, options.secret)
   const tail = new LogTail(database, options.pollMs ?? (database.kind === 'pglite' ? 100 : 50))
   await tail.refresh()
+  database.listen(BATCH_CHANNEL, (position) => tail.noticed(Number(position)))
   const bindings = new ClientBindings()
   const app = createApp({
     database,

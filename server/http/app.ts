@@ -4,13 +4,16 @@ import { MESSAGE_BYTES_MAX } from '../../schema/limits.ts'
 import { isId } from '../../schema/values/id.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import { decodeMessage, encodeMessage, JSON_TYPE, MSGPACK } from '../../sync/protocol/codec.ts'
-import { pushRequestSchema } from '../../sync/protocol/messages.ts'
+import { HEARTBEAT_MS } from '../../sync/protocol/frames.ts'
+import { pushRequestSchema, type PullResponse } from '../../sync/protocol/messages.ts'
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from '../../sync/protocol/version.ts'
 import { verifyToken, type Claims } from '../auth/tokens.ts'
 import type { Database } from '../postgres/database.ts'
 import { checksum } from '../sync/checksum.ts'
-import type { Feed } from '../sync/feed.ts'
+import type { Feed, PullRequest } from '../sync/feed.ts'
 import type { PushService } from '../sync/push/push.ts'
+import { Admission, type Limits } from './admission.ts'
+import { writeLive } from './live.ts'
 
 export interface AppContext {
   readonly database: Database
@@ -34,8 +37,16 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   DATABASE_UNREACHABLE: 503,
 }
 
-/** Requests that one server holds open at the same time. */
+/** Clients add jitter of their own, so that they do not come back as one. */
+const RETRY_AFTER_S = 2
+/** Requests that one server holds open at the same time, long polls among them. */
 const REQUESTS_MAX = 2000
+/** Live streams of one server; each costs a socket and a few kilobytes. */
+const STREAMS: Limits = { running: 10_000, waiting: 0 }
+/** Whole scopes read at the same time; each keeps its rows in memory until they are sent. */
+const HYDRATIONS: Limits = { running: 4, waiting: 100 }
+/** Pushes at work; more than the database has connections for would only wait inside. */
+const PUSHES: Limits = { running: 16, waiting: 500 }
 
 /** The HTTP face of the centre: translates the wire to the services and back; no SQL here. */
 export function createApp(context: AppContext): FastifyInstance {
@@ -48,13 +59,14 @@ export function createApp(context: AppContext): FastifyInstance {
     logger: false,
   })
   let open = 0
-  app.addHook('onRequest', async () => {
+  app.addHook('onRequest', async (request) => {
+    if (isStream(request)) return
     open += 1
     if (open > REQUESTS_MAX)
       throw new AgentDBError('OVERLOADED', 'too many requests at once; try again soon')
   })
-  app.addHook('onResponse', async () => {
-    open -= 1
+  app.addHook('onResponse', async (request) => {
+    if (!isStream(request)) open -= 1
   })
   app.addContentTypeParser([MSGPACK, JSON_TYPE], { parseAs: 'buffer' }, (_request, body, done) =>
     done(null, body),
@@ -71,6 +83,8 @@ export function createApp(context: AppContext): FastifyInstance {
   return app
 }
 
+const isStream = (request: FastifyRequest): boolean => request.url.startsWith('/sync/v1/live')
+
 function healthRoutes(app: FastifyInstance, { database }: AppContext): void {
   app.get('/health/live', async () => ({ status: 'ok' }))
   app.get('/health/ready', async (_request, reply) => {
@@ -83,33 +97,68 @@ function healthRoutes(app: FastifyInstance, { database }: AppContext): void {
   })
 }
 
-function syncRoutes(app: FastifyInstance, { database, feed, push, secret }: AppContext): void {
+function syncRoutes(app: FastifyInstance, context: AppContext): void {
+  const { database, feed, push, secret } = context
+  const pushes = new Admission('pushes', PUSHES)
+  const hydrations = new Admission('first syncs', HYDRATIONS)
+  const streams = new Admission('live streams', STREAMS)
   app.post('/sync/v1/push', async (request, reply) => {
     const claims = await authenticate(request, secret)
     const message = decodeMessage(pushRequestSchema, request.body as Buffer, contentType(request))
     mustKnowSchema(message.schema)
-    return send(request, reply, await push.push(claims, message))
+    return send(request, reply, await pushes.run(() => push.push(claims, message)))
   })
   app.get('/sync/v1/pull', async (request, reply) => {
-    const claims = await authenticate(request, secret)
-    const query = queryOf(request)
-    mustKnowSchema(wholeNumber('schema', query['schema']))
-    const abort = new AbortController()
-    reply.raw.on('close', () => abort.abort())
-    const response = await feed.pull({
-      claims,
-      clientId: clientIdOf(query),
-      cursor: query['cursor'],
-      ackedSeq: wholeNumber('acked', query['acked']),
-      waitMs: wholeNumber('wait', query['wait']),
-      signal: abort.signal,
-    })
-    return send(request, reply, response)
+    const pull = await readPull(request, reply, secret)
+    const answer = (): Promise<PullResponse> => feed.pull(pull)
+    return send(
+      request,
+      reply,
+      await (pull.cursor === undefined ? hydrations.run(answer) : answer()),
+    )
+  })
+  app.get('/sync/v1/live', async (request, reply) => {
+    const pull = await readPull(request, reply, secret)
+    const leave = await streams.enter()
+    try {
+      const batches = feed.live({ ...pull, waitMs: HEARTBEAT_MS })
+      const next = () => batches.next()
+      const first = await (pull.cursor === undefined ? hydrations.run(next) : next())
+      if (first.done === true) return await reply.code(503).send()
+      reply.hijack()
+      await writeLive(reply.raw, first.value, batches, (error) =>
+        encodeMessage(told(error, context.onError), MSGPACK),
+      )
+    } finally {
+      leave()
+    }
+    return reply
   })
   app.get('/sync/v1/checksum', async (request, reply) => {
     const claims = await authenticate(request, secret)
     return send(request, reply, await checksum(database, claims))
   })
+}
+
+/** What a client asks for; its signal aborts when it is gone. */
+async function readPull(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  secret: Uint8Array,
+): Promise<PullRequest> {
+  const claims = await authenticate(request, secret)
+  const query = queryOf(request)
+  mustKnowSchema(wholeNumber('schema', query['schema']))
+  const abort = new AbortController()
+  reply.raw.on('close', () => abort.abort())
+  return {
+    claims,
+    clientId: clientIdOf(query),
+    cursor: query['cursor'],
+    ackedSeq: wholeNumber('acked', query['acked']),
+    waitMs: wholeNumber('wait', query['wait']),
+    signal: abort.signal,
+  }
 }
 
 async function authenticate(request: FastifyRequest, secret: Uint8Array): Promise<Claims> {
@@ -169,10 +218,19 @@ function sendError(
   error: unknown,
   onError?: (error: unknown) => void,
 ): FastifyReply {
-  const { status, code, message } = describe(error)
-  if (status === 500) onError?.(error)
-  if (status === 503) void reply.header('retry-after', '2')
+  const { status, code, message } = told(error, onError)
+  if (status === 503) void reply.header('retry-after', String(RETRY_AFTER_S))
   return reply.code(status).type(JSON_TYPE).send(JSON.stringify({ code, message }))
+}
+
+/** What a client is told of a failure; what nobody expected is told to the operator. */
+function told(
+  error: unknown,
+  onError?: (error: unknown) => void,
+): { status: number; code: string; message: string } {
+  const answer = describe(error)
+  if (answer.status === 500) onError?.(error)
+  return answer
 }
 
 function describe(error: unknown): { status: number; code: string; message: string } {

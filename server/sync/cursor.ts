@@ -1,4 +1,5 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
+import type { UserRole } from '../../schema/enums.ts'
 import { AgentDBError } from '../../schema/errors.ts'
 
 /**
@@ -6,12 +7,12 @@ import { AgentDBError } from '../../schema/errors.ts'
  *
  *   base64url({"nonce":"…","position":17,"scope":"developer","schema":1}).base64url(hmac)
  *
- * `scope` is what its user's role was: another role means another scope, which is read afresh.
+ * `scope` is what its user's role was: where it is another, what that took and gave is worked out.
  */
 export interface Cursor {
   readonly nonce: string
   readonly position: number
-  readonly scope: string
+  readonly scope: UserRole
   readonly schema: number
 }
 

@@ -8,9 +8,10 @@ import { signCursor, verifyCursor, type Cursor } from './cursor.ts'
 import { hydrate } from './hydrate.ts'
 import { readLog } from './log-entry.ts'
 import type { LogTail } from './log-tail.ts'
-import { isOfThisHistory, type Batch } from './positions.ts'
+import { advance, isOfThisHistory, type Batch } from './positions.ts'
 import { keysOf, loadPrincipal, type ClientBindings, type Principal } from './principal.ts'
 import { PullBuilder } from './pull-response.ts'
+import { readScopeChange, scopeChange } from './rescope.ts'
 
 export interface PullRequest {
   readonly claims: { readonly userId: string; readonly agentId: string }
@@ -58,6 +59,23 @@ export class Feed {
     return this.#since(request, cursor, principal)
   }
 
+  /**
+   * Batches one after another for as long as someone takes them: the next is made only when the one before was taken,
+   * so that a slow client costs no memory and catches up in one step. An empty batch says that it has been quiet for
+   * `waitMs`; it still moves the client's position.
+   */
+  async *live(request: PullRequest): AsyncGenerator<PullResponse, void> {
+    let response = await this.pull({ ...request, waitMs: 0 })
+    for (;;) {
+      yield response
+      if (request.signal.aborted || this.#tail.isClosed) return
+      const cursor = verifyCursor(response.cursor, this.#secret)
+      // The role is that of the cursor: where the log brings another, it is read again.
+      const principal = { ...request.claims, role: cursor.scope }
+      response = await this.#since(request, cursor, principal)
+    }
+  }
+
   async #mustBeOurs(cursor: Cursor): Promise<void> {
     const { head } = this.#tail
     if (head?.nonce === cursor.nonce && cursor.position <= head.position) return
@@ -86,7 +104,7 @@ export class Feed {
       if (entries.some(({ tbl, id }) => tbl === users.number && id === principal.userId)) {
         principal = await loadPrincipal(this.#database, request.claims)
       }
-      if (principal.role !== cursor.scope) return this.#whole(request, principal)
+      if (principal.role !== cursor.scope) return this.#rescoped(request, cursor, principal)
       const builder = this.#builder(request, principal)
       for (const entry of entries) builder.add(entry)
       const left = deadline - performance.now()
@@ -121,23 +139,65 @@ export class Feed {
     return readLog(this.#database, { from: from.snapshot, to: head.snapshot }, keys)
   }
 
-  async #whole(request: PullRequest, principal: Principal): Promise<PullResponse> {
-    await this.#tail.refresh()
-    const builder = this.#builder(request, principal)
-    const head = await hydrate(this.#database, builder, {
-      principal,
-      clientId: request.clientId,
-      keys: keysOf(principal, request.clientId),
-      ackedSeq: request.ackedSeq,
+  #whole(request: PullRequest, principal: Principal): Promise<PullResponse> {
+    return this.#settled(request, principal, async (current) => {
+      await this.#tail.refresh()
+      const builder = this.#builder(request, current)
+      const head = await hydrate(this.#database, builder, {
+        principal: current,
+        clientId: request.clientId,
+        keys: keysOf(current, request.clientId),
+        ackedSeq: request.ackedSeq,
+      })
+      return this.#respond(builder, head, current, true)
     })
-    return this.#respond(builder, head, principal, true)
   }
 
-  #builder({ clientId }: PullRequest, principal: Principal): PullBuilder {
+  /** Another role than at the cursor: what it lost leaves, what it gained is read, and the log tells the rest. */
+  #rescoped(request: PullRequest, cursor: Cursor, principal: Principal): Promise<PullResponse> {
+    return this.#settled(request, principal, async (current) => {
+      const change = scopeChange(cursor.scope, current.role)
+      if (change === undefined) return this.#whole(request, current)
+      const builder = this.#builder(request, current, change.lost)
+      await readScopeChange(this.#database, builder, current, change)
+      // The log from the cursor on, up to a batch whose snapshot is later than what was read.
+      await advance(this.#database, true)
+      await this.#tail.refresh()
+      const head = this.#mustHead()
+      const keys = [...keysOf(current, request.clientId), ...change.lost]
+      for (const entry of await this.#entries(cursor.position, head, cursor, keys))
+        builder.add(entry)
+      return this.#respond(builder, head, current, false)
+    })
+  }
+
+  /**
+   * Reads under a role, and again where the role is another by the time all is read: the log up to there is not looked
+   * at for it any more.
+   */
+  async #settled(
+    request: PullRequest,
+    principal: Principal,
+    read: (current: Principal) => Promise<PullResponse>,
+  ): Promise<PullResponse> {
+    for (let current = principal; ;) {
+      const response = await read(current)
+      const now = await loadPrincipal(this.#database, request.claims)
+      if (now.role === current.role) return response
+      current = now
+    }
+  }
+
+  #builder(
+    { clientId }: PullRequest,
+    principal: Principal,
+    lost: readonly string[] = [],
+  ): PullBuilder {
     return new PullBuilder({
       userId: principal.userId,
       clientId,
       keys: keysOf(principal, clientId),
+      lost,
     })
   }
 

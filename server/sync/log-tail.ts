@@ -23,6 +23,8 @@ export class LogTail {
   #recent: TailedBatch[] = []
   #bytes = 0
   #head: Batch | undefined
+  /** Latest batch that this server made. */
+  #made = 0
   #running: Promise<void> | undefined
   #next: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
@@ -56,6 +58,13 @@ export class LogTail {
         return this.refresh()
       })
     return this.#next
+  }
+
+  /** Another server made a batch. Notices of our own come back, too. */
+  noticed(position: number): void {
+    const known = Math.max(this.#made, this.#head?.position ?? 0)
+    if (this.#closed || this.#waiting.size === 0 || position <= known) return
+    void this.refresh().catch(() => undefined)
   }
 
   /** Batches after a position that memory still has, oldest first; undefined where it does not reach back that far. */
@@ -109,18 +118,24 @@ export class LogTail {
   }
 
   async #pass(): Promise<void> {
-    await advance(this.#database, false)
+    const made = await advance(this.#database, false)
+    this.#made = made?.position ?? this.#made
     const before = this.#head
     if (before === undefined) {
       this.#head = (await latestBatch(this.#database)) ?? (await advance(this.#database, true))
       return
     }
+    if (made?.position === before.position + 1) await this.#read(made)
+    else for (const batch of await this.#batchesAfter(before.position)) await this.#read(batch)
+    if (this.#head !== before) for (const wake of this.#waiting) wake()
+  }
+
+  async #batchesAfter(position: number): Promise<Batch[]> {
     const { rows } = await this.#database.query<Batch>(
       'SELECT position, nonce, snapshot::text AS snapshot FROM sync.batch WHERE position > $1 ORDER BY position',
-      [before.position],
+      [position],
     )
-    for (const batch of rows) await this.#read(batch)
-    if (rows.length > 0) for (const wake of this.#waiting) wake()
+    return rows
   }
 
   async #read(batch: Batch): Promise<void> {

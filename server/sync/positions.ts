@@ -13,6 +13,8 @@ export interface Batch {
 }
 
 const BATCH_LOCK = 7_203_952
+/** Tells the other servers of a batch. Once a batch: a notify in every writing transaction would queue all writers. */
+export const BATCH_CHANNEL = 'agentdb_batch'
 
 /** Log rows committed since a snapshot; `$p` stands for its text. */
 const newerThan = (alias: string, snapshot: string): string =>
@@ -35,46 +37,57 @@ export async function latestBatch(session: Session): Promise<Batch | undefined> 
  */
 export function advance(database: Database, wait: boolean): Promise<Batch | undefined> {
   return database.transaction(async (session) => {
+    // No crash may take back what a client has seen, whatever the database's default is.
     const turn = await session.query<{ locked: boolean; started: string }>(
       wait
-        ? `SELECT true AS locked, pg_postmaster_start_time()::text AS started FROM (SELECT pg_advisory_xact_lock($1)) taken`
-        : `SELECT pg_try_advisory_xact_lock($1) AS locked, pg_postmaster_start_time()::text AS started`,
+        ? `SELECT true AS locked, ${beforeBatch} FROM (SELECT pg_advisory_xact_lock($1)) taken`
+        : `SELECT pg_try_advisory_xact_lock($1) AS locked, ${beforeBatch}`,
       [BATCH_LOCK],
     )
     const [{ locked, started } = { locked: false, started: '' }] = turn.rows
     if (!locked) return undefined
-    // No crash may take back what a client has seen.
-    await session.query('SET LOCAL synchronous_commit = on')
-    const { nonce, isNew } = await currentHistory(session, started)
-    const { rows } = await session.query<Batch>(
-      `WITH last AS (SELECT position, snapshot FROM sync.batch ORDER BY position DESC LIMIT 1)
-      INSERT INTO sync.batch (position, snapshot, nonce)
-      SELECT coalesce(last.position, 0) + 1, pg_current_snapshot(), $1 FROM (SELECT 1) one LEFT JOIN last ON true
-      WHERE $2 OR last.position IS NULL OR EXISTS (SELECT 1 FROM sync.log l WHERE ${newerThan('l', 'last.snapshot')})
-      RETURNING position, nonce, snapshot::text AS snapshot`,
-      [nonce, isNew],
+    const made = await makeBatch(session, started)
+    if (made !== 'another life') return made
+    await session.query(
+      'INSERT INTO sync.history (nonce, first_position, started) SELECT $1, coalesce(max(position), 0) + 1, $2 FROM sync.batch',
+      [newId(), started],
     )
-    return rows[0]
+    const first = await makeBatch(session, started)
+    return first === 'another life' ? undefined : first
   })
 }
 
-/** The nonce of this life of the database server; a new one after every restart, restore and promotion. */
-async function currentHistory(
+const beforeBatch = `pg_postmaster_start_time()::text AS started, set_config('synchronous_commit', 'on', true)`
+
+/**
+ * A batch, if there is something new or this is the first of its history; says so when the latest history is of another
+ * life of the database server: after a restart, a restore or a promotion it is a new one.
+ */
+async function makeBatch(
   session: Session,
   started: string,
-): Promise<{ nonce: string; isNew: boolean }> {
-  const { rows } = await session.query<{ nonce: string; started: string }>(
-    'SELECT nonce, started FROM sync.history ORDER BY first_position DESC, at DESC LIMIT 1',
+): Promise<Batch | 'another life' | undefined> {
+  const { rows } = await session.query<
+    { [K in keyof Batch]: Batch[K] | null } & { alive: boolean }
+  >(
+    `WITH history AS (SELECT nonce, first_position, started FROM sync.history ORDER BY first_position DESC, at DESC LIMIT 1),
+    last AS (SELECT position, snapshot FROM sync.batch ORDER BY position DESC LIMIT 1),
+    made AS (INSERT INTO sync.batch (position, snapshot, nonce)
+      SELECT coalesce(last.position, 0) + 1, pg_current_snapshot(), history.nonce FROM history LEFT JOIN last ON true
+      WHERE history.started = $1 AND (last.position IS NULL OR last.position < history.first_position
+        OR EXISTS (SELECT 1 FROM sync.log l WHERE ${newerThan('l', 'last.snapshot')}))
+      RETURNING position, nonce, snapshot::text AS snapshot)
+    SELECT coalesce(history.started = $1, false) AS alive, made.*,
+      CASE WHEN made.position IS NOT NULL THEN pg_notify($2, made.position::text) END
+    FROM (SELECT 1) one LEFT JOIN history ON true LEFT JOIN made ON true`,
+    [started, BATCH_CHANNEL],
   )
-  const [latest] = rows
-  if (latest !== undefined && latest.started === started)
-    return { nonce: latest.nonce, isNew: false }
-  const nonce = newId()
-  await session.query(
-    'INSERT INTO sync.history (nonce, first_position, started) SELECT $1, coalesce(max(position), 0) + 1, $2 FROM sync.batch',
-    [nonce, started],
-  )
-  return { nonce, isNew: true }
+  const [row] = rows
+  if (row?.alive !== true) return 'another life'
+  const { position, nonce, snapshot } = row
+  return position === null || nonce === null || snapshot === null
+    ? undefined
+    : { position, nonce, snapshot }
 }
 
 /** Whether a position that a client holds is one of this centre's past. */

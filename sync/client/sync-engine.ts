@@ -60,6 +60,14 @@ export interface EngineOptions {
   readonly retryMaxMs: number
 }
 
+/** Where a store stands. */
+interface StoreCursor {
+  readonly cursor: string | undefined
+  readonly nonce: string | null
+  readonly position: number
+  readonly ackedSeq: number
+}
+
 /** Errors that trying again does not mend. */
 const stopping: ReadonlySet<string> = new Set([
   'FORKED',
@@ -71,6 +79,8 @@ const stopping: ReadonlySet<string> = new Set([
 
 /** How long a push waits for its acknowledgement before it is sent again. */
 const ACKNOWLEDGEMENT_MS_MAX = 15_000
+/** After a stream that brought nothing, single requests do for this long. */
+const LIVE_RETRY_MS = 5 * 60_000
 /** Writes of other processes are looked for this often. */
 const OUTBOX_POLL_MS = 1000
 
@@ -97,6 +107,7 @@ export class SyncEngine {
   #exclusive: Promise<unknown> = Promise.resolve()
   #loops: Promise<unknown> | undefined
   #pullAbort: AbortController | undefined
+  #liveAfterMs = 0
 
   constructor(options: EngineOptions) {
     this.#options = options
@@ -213,9 +224,36 @@ export class SyncEngine {
   async #pullStep(): Promise<void> {
     // Only a pull that does not wait tells at once that the centre is there.
     const isLive = this.#state === 'live' && this.#cursor().cursor !== undefined
+    if (isLive && performance.now() >= this.#liveAfterMs && this.#options.transport.live)
+      return this.#follow()
     await this.#pullOnce(isLive ? this.#options.pullWaitMs : 0)
     this.#backoff.reset()
     if (this.#state !== 'live' && !this.#isOver()) this.#become('live')
+  }
+
+  /** Takes batches from one stream for as long as it lasts. */
+  async #follow(): Promise<void> {
+    await this.#options.checkToken()
+    const { transport, connection } = this.#options
+    const { clientId } = readIdentity(connection)
+    let from: StoreCursor = this.#cursor()
+    let hasBatches = false
+    try {
+      const stream = transport.live?.({ clientId, ...from }, this.#abort.signal) ?? []
+      for await (const batch of stream) {
+        if (this.#isOver()) return
+        hasBatches = true
+        this.#apply(batch, from)
+        from = { ...from, nonce: batch.nonce, position: batch.position }
+        this.#backoff.reset()
+      }
+    } catch (error) {
+      if (error instanceof NeedsWholeScopeSignal) return this.#pullWhole()
+      // A proxy that buffers swallows a stream, but not an answer.
+      if (!hasBatches && isUnreachable(error)) this.#liveAfterMs = performance.now() + LIVE_RETRY_MS
+      throw error
+    }
+    if (!this.#isOver()) throw new AgentDBError('UNREACHABLE', 'the centre ended the live stream')
   }
 
   /** Sends what has not been sent; what stays unacknowledged for long is sent again from there. */
@@ -253,44 +291,45 @@ export class SyncEngine {
     try {
       // An answer made for where the store no longer stands is dropped; who wants the head now asks again.
       for (;;) {
-        const isApplied = await this.#pullAndApply(this.#cursor().cursor, waitMs, signal)
+        const isApplied = await this.#pullAndApply(this.#cursor(), waitMs, signal)
         if (isApplied || waitMs > 0 || this.#isOver()) return
       }
     } catch (error) {
-      if (error instanceof NeedsWholeScopeSignal) {
-        await this.#pullAndApply(undefined, 0, this.#abort.signal)
-        return
-      }
+      if (error instanceof NeedsWholeScopeSignal) return this.#pullWhole()
       if (abort.signal.aborted && !this.#abort.signal.aborted) return
       throw error
     }
   }
 
-  async #pullAndApply(
-    cursor: string | undefined,
-    waitMs: number,
-    signal: AbortSignal,
-  ): Promise<boolean> {
+  async #pullWhole(): Promise<void> {
+    await this.#pullAndApply({ ...this.#cursor(), cursor: undefined }, 0, this.#abort.signal)
+  }
+
+  async #pullAndApply(from: StoreCursor, waitMs: number, signal: AbortSignal): Promise<boolean> {
     const { clientId } = readIdentity(this.#options.connection)
-    const { ackedSeq } = this.#cursor()
+    const { cursor, ackedSeq } = from
     this.#hydrating = cursor === undefined
     try {
       const batch = await this.#options.transport.pull(
         { clientId, cursor, ackedSeq, waitMs },
         signal,
       )
-      return !this.#isOver() && this.#apply(batch, cursor)
+      return !this.#isOver() && this.#apply(batch, from)
     } finally {
       this.#hydrating = false
     }
   }
 
-  /** False where another pull was faster: the answer was made for where the store no longer stands (I4). */
-  #apply(batch: PullResponse, asked: string | undefined): boolean {
+  /**
+   * Applies what the centre has told of the span after `from`. False where the store no longer stands within that span:
+   * another pull was faster (I4). Within it, rows that the store has already seen come once more as they are now.
+   */
+  #apply(batch: PullResponse, from: StoreCursor): boolean {
     const { connection, clock } = this.#options
     const now = this.#cursor()
-    if (!batch.whole && now.cursor !== asked) return false
-    if (batch.whole && now.nonce === batch.nonce && batch.position < now.position) return false
+    const isOneHistory = now.nonce === from.nonce || now.nonce === batch.nonce
+    if (isOneHistory && batch.position < now.position) return false
+    if (!batch.whole && !(isOneHistory && from.position <= now.position)) return false
     const applied = applyBatch(
       connection,
       readIdentity(connection),
@@ -303,12 +342,7 @@ export class SyncEngine {
     return true
   }
 
-  #cursor(): {
-    cursor: string | undefined
-    nonce: string | null
-    position: number
-    ackedSeq: number
-  } {
+  #cursor(): StoreCursor {
     const row = this.#options.connection.get<{
       cursor: string | null
       nonce: string | null
@@ -377,3 +411,6 @@ export class SyncEngine {
 
 /** Rounds of push and pull before `now` gives up on an acknowledgement. */
 const DRAIN_ROUNDS_MAX = 20
+
+const isUnreachable = (error: unknown): boolean =>
+  error instanceof AgentDBError && error.code === 'UNREACHABLE'

@@ -13,6 +13,7 @@ import {
   type PushRequest,
   type PushResponse,
 } from '../protocol/messages.ts'
+import { FrameKind, FrameReader, HEARTBEAT_MS, STREAM } from '../protocol/frames.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 
 export interface PullParameters {
@@ -27,10 +28,26 @@ export interface Transport {
   push(request: PushRequest, signal: AbortSignal): Promise<PushResponse>
   pull(parameters: PullParameters, signal: AbortSignal): Promise<PullResponse>
   checksum(signal: AbortSignal): Promise<ChecksumResponse>
+  /**
+   * Batches as they come, over one connection. Ends when the centre ends it, throws when the link breaks or falls
+   * silent, and throws {@link LiveUnavailableError} where something between here and the centre does not let a stream
+   * through. Absent where there are only single requests.
+   */
+  live?(
+    parameters: Omit<PullParameters, 'waitMs'>,
+    signal: AbortSignal,
+  ): AsyncGenerator<PullResponse, void>
 }
 
-/** How long the centre may be silent beyond what was asked; a half-open connection ends here. */
-const SILENCE_MS_MAX = 30_000
+/** No stream gets through; single requests may. */
+export class LiveUnavailableError extends AgentDBError {
+  constructor(message: string) {
+    super('UNREACHABLE', message)
+  }
+}
+
+/** Three heartbeats. */
+const SILENCE_MS_MAX = 3 * HEARTBEAT_MS
 
 /** An error that the centre asked to try again after some time. */
 export class RetryLaterError extends AgentDBError {
@@ -46,8 +63,15 @@ export class RetryLaterError extends AgentDBError {
 export class HttpTransport implements Transport {
   readonly #base: URL
   readonly #token: () => string | Promise<string>
+  readonly #silenceMs: number
 
-  constructor(url: string, token: string | (() => string | Promise<string>)) {
+  /** `silenceMs`: how long the centre may be silent beyond what was asked; a half-open link ends here. */
+  constructor(
+    url: string,
+    token: string | (() => string | Promise<string>),
+    { silenceMs = SILENCE_MS_MAX }: { readonly silenceMs?: number } = {},
+  ) {
+    this.#silenceMs = silenceMs
     this.#base = new URL(url.endsWith('/') ? url : `${url}/`)
     this.#token = typeof token === 'function' ? token : () => token
   }
@@ -56,7 +80,7 @@ export class HttpTransport implements Transport {
     const body = encodeMessage(request, MSGPACK)
     return this.#call('sync/v1/push', pushResponseSchema, {
       body,
-      timeoutMs: 2 * SILENCE_MS_MAX,
+      timeoutMs: 2 * this.#silenceMs,
       signal,
     })
   }
@@ -71,15 +95,59 @@ export class HttpTransport implements Transport {
     })
     // Reading a whole scope takes its time.
     const timeoutMs =
-      parameters.waitMs + (parameters.cursor === undefined ? 10 : 1) * SILENCE_MS_MAX
+      parameters.waitMs + (parameters.cursor === undefined ? 10 : 1) * this.#silenceMs
     return this.#call(`sync/v1/pull?${query.toString()}`, pullResponseSchema, { timeoutMs, signal })
   }
 
   checksum(signal: AbortSignal): Promise<ChecksumResponse> {
     return this.#call('sync/v1/checksum', checksumResponseSchema, {
-      timeoutMs: 10 * SILENCE_MS_MAX,
+      timeoutMs: 10 * this.#silenceMs,
       signal,
     })
+  }
+
+  async *live(
+    { clientId, cursor, ackedSeq }: Omit<PullParameters, 'waitMs'>,
+    signal: AbortSignal,
+  ): AsyncGenerator<PullResponse, void> {
+    const query = new URLSearchParams({
+      client: clientId,
+      schema: String(SCHEMA_VERSION),
+      acked: String(ackedSeq),
+      ...(cursor === undefined ? {} : { cursor }),
+    })
+    // The whole scope may take its time; news and heartbeats come at least as often as agreed.
+    const watch = new SilenceWatch((cursor === undefined ? 10 : 1) * this.#silenceMs)
+    try {
+      const response = await this.#fetch(`sync/v1/live?${query.toString()}`, {
+        accept: `${STREAM}, ${MSGPACK}`,
+        signal: AbortSignal.any([signal, watch.signal]),
+      })
+      const type = response.headers.get('content-type') ?? ''
+      if (response.status === 404 || response.status === 405 || response.status === 501)
+        throw new LiveUnavailableError(
+          `${this.#base.origin} has no live stream (${response.status})`,
+        )
+      if (!response.ok) throw errorOf(response, type, await readBody(response))
+      if (!type.startsWith(STREAM) || response.body === null)
+        throw notTheCentre(this.#base, response.status)
+      const frames = new FrameReader()
+      for await (const piece of response.body as unknown as AsyncIterable<Uint8Array>) {
+        watch.heard()
+        for (const frame of frames.read(piece)) {
+          if (frame.kind === FrameKind.error) throw toldError(frame.payload, MSGPACK, 0)
+          if (frame.kind === FrameKind.batch)
+            yield decodeMessage(pullResponseSchema, frame.payload, MSGPACK)
+          // What the program does with a batch is not the centre's silence.
+          watch.heard()
+        }
+      }
+    } catch (error) {
+      if (error instanceof AgentDBError) throw error
+      throw unreachableCentre(this.#base, error)
+    } finally {
+      watch.stop()
+    }
   }
 
   async #call<S extends z.ZodType>(
@@ -87,7 +155,12 @@ export class HttpTransport implements Transport {
     schema: S,
     options: { body?: Uint8Array; timeoutMs: number; signal: AbortSignal },
   ): Promise<z.infer<S>> {
-    const response = await this.#fetch(path, options)
+    const { signal, timeoutMs, body } = options
+    const response = await this.#fetch(path, {
+      ...(body === undefined ? {} : { body }),
+      accept: MSGPACK,
+      signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+    })
     const type = response.headers.get('content-type') ?? ''
     const bytes = await readBody(response)
     if (!response.ok) throw errorOf(response, type, bytes)
@@ -97,11 +170,11 @@ export class HttpTransport implements Transport {
 
   async #fetch(
     path: string,
-    { body, timeoutMs, signal }: { body?: Uint8Array; timeoutMs: number; signal: AbortSignal },
+    { body, accept, signal }: { body?: Uint8Array; accept: string; signal: AbortSignal },
   ): Promise<Response> {
     const headers: Record<string, string> = {
       authorization: `Bearer ${await this.#token()}`,
-      accept: MSGPACK,
+      accept,
       'x-agentdb-protocol': String(PROTOCOL_VERSION),
       ...(body === undefined ? {} : { 'content-type': MSGPACK }),
     }
@@ -111,11 +184,35 @@ export class HttpTransport implements Transport {
         headers,
         ...(body === undefined ? {} : { body: Buffer.from(body) }),
         redirect: 'error',
-        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+        signal,
       })
     } catch (error) {
       throw unreachableCentre(this.#base, error)
     }
+  }
+}
+
+/** Aborts when nothing was heard for as long as `ms`. */
+class SilenceWatch {
+  readonly #abort = new AbortController()
+  readonly #timer: NodeJS.Timeout
+
+  constructor(ms: number) {
+    this.#timer = setTimeout(() => {
+      this.#abort.abort(new Error(`nothing was heard for ${ms} ms`))
+    }, ms)
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal
+  }
+
+  heard(): void {
+    this.#timer.refresh()
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
   }
 }
 
@@ -136,12 +233,16 @@ async function readBody(response: Response): Promise<Uint8Array> {
 
 function errorOf(response: Response, type: string, bytes: Uint8Array): AgentDBError {
   const retryAfterMs = Number(response.headers.get('retry-after') ?? 0) * 1000
-  let told: { code: string; message: string } | undefined
   try {
-    told = decodeMessage(errorResponseSchema, bytes, type)
+    return toldError(bytes, type, retryAfterMs)
   } catch {
     return notTheCentre(new URL(response.url), response.status)
   }
+}
+
+/** The error that the centre tells; throws where it does not speak our language. */
+function toldError(bytes: Uint8Array, type: string, retryAfterMs: number): AgentDBError {
+  const told = decodeMessage(errorResponseSchema, bytes, type)
   const code = (errorCodes as readonly string[]).includes(told.code)
     ? (told.code as ErrorCode)
     : 'SERVER_ERROR'

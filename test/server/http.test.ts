@@ -471,7 +471,7 @@ describe.each(databaseKinds)('the HTTP face on %s', (kind) => {
 
     test('that points where this history does not lead', async () => {
       const { nonce, position } = await client.pull()
-      const base = { nonce, position, scope: 'developer', schema: SCHEMA_VERSION }
+      const base = { nonce, position, scope: 'developer', schema: SCHEMA_VERSION } as const
       const forks = [
         { ...base, nonce: newId() },
         { ...base, position: position + 1000 },
