@@ -109,10 +109,41 @@ const tokens = /"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/g
 export function lossyNumber(text: string): string | undefined {
   if (!suspicious.test(text)) return undefined
   for (const [token] of text.matchAll(tokens)) {
-    if (!token.startsWith('"') && decimal(token) !== decimal(String(Number(token)))) return token
+    if (isLossy(token)) return token
   }
   return undefined
 }
+
+const none: ReadonlySet<string> = new Set()
+const tokensAndBrackets = new RegExp(`[{}[\\],]|${tokens.source}`, 'g')
+
+/** The members of a JSON object's text that hold a number which a double does not. */
+export function lossyMembers(text: string): ReadonlySet<string> {
+  if (lossyNumber(text) === undefined) return none
+  const lossy = new Set<string>()
+  let depth = 0
+  let isKeyNext = false
+  let member = ''
+  for (const [token] of text.matchAll(tokensAndBrackets)) {
+    if (token === '{' || token === '[') {
+      depth += 1
+      isKeyNext = depth === 1
+    } else if (token === '}' || token === ']') {
+      depth -= 1
+    } else if (token === ',') {
+      isKeyNext = depth === 1
+    } else if (isKeyNext) {
+      member = JSON.parse(token) as string
+      isKeyNext = false
+    } else if (isLossy(token)) {
+      lossy.add(member)
+    }
+  }
+  return lossy
+}
+
+const isLossy = (token: string): boolean =>
+  !token.startsWith('"') && decimal(token) !== decimal(String(Number(token)))
 
 /** A decimal as sign, digits without outer zeros, and exponent: equal texts for equal numbers. */
 function decimal(token: string): string {

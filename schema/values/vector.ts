@@ -30,14 +30,17 @@ export function decodeVector(bytes: Uint8Array): Float32Array {
   return vector
 }
 
+/** The exponent of a float as it lies in memory: only NaN and the infinities have all of it set. */
+const EXPONENT = new Int32Array(Uint8Array.of(0, 0, 128, 127).buffer)[0] ?? 0
+
 /** Why stored bytes are no vector, or undefined. */
 export function vectorProblem(bytes: Uint8Array): string | undefined {
   if (bytes.byteLength === 0 || bytes.byteLength % 4 !== 0) return 'is not a whole number of floats'
   if (bytes.byteLength / 4 > DIMENSION_MAX) return `has more than ${DIMENSION_MAX} dimensions`
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  for (let i = 0; i < bytes.byteLength; i += 4) {
-    if (!Number.isFinite(view.getFloat32(i, true)))
-      return `has ${view.getFloat32(i, true)} at ${i / 4}`
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes)
+  const words = new Int32Array(aligned.buffer, aligned.byteOffset, bytes.byteLength / 4)
+  for (let i = 0; i < words.length; i++) {
+    if (((words[i] ?? 0) & EXPONENT) === EXPONENT) return `has ${decodeVector(bytes)[i]} at ${i}`
   }
   return undefined
 }

@@ -1,4 +1,4 @@
-import type { Stored } from '../../schema/codec.ts'
+import { VALUE_LENGTH_MAX, type Stored } from '../../schema/codec.ts'
 import {
   agentColumns,
   mustColumn,
@@ -6,8 +6,15 @@ import {
   type TableDefinition,
 } from '../../schema/define.ts'
 import { unreachable } from '../../schema/errors.ts'
-import { canonicalJson, lossyNumber, textProblem } from '../../schema/values/canonical-json.ts'
+import { canonicalJson, lossyMembers, ValueProblem } from '../../schema/values/canonical-json.ts'
+import { canonicalInet } from '../../schema/values/inet.ts'
+import {
+  PLACEHOLDER_ARRAY,
+  PLACEHOLDER_INET,
+  PLACEHOLDER_JSON,
+} from '../../schema/values/placeholder.ts'
 import { canonicalTimestamp, TIMESTAMP_MAX, TIMESTAMP_MIN } from '../../schema/values/timestamp.ts'
+import { vectorProblem } from '../../schema/values/vector.ts'
 
 /**
  * Between the stored form and PostgreSQL. In: text that a cast turns into the column's type, so that one
@@ -38,35 +45,51 @@ function arrayLiteral(elements: readonly (string | number | null)[]): string {
 
 type Image = Readonly<Record<string, unknown>>
 
-/** Parses an image's text; `exact` says whether every number in it survives a double. */
-export function parseImage(text: string): { image: Image; exact: boolean } {
-  return { image: JSON.parse(text) as Image, exact: lossyNumber(text) === undefined }
+/** Parses an image's text; `lossy` names the columns with a number that does not survive a double. */
+export function parseImage(text: string): { image: Image; lossy: ReadonlySet<string> } {
+  return { image: JSON.parse(text) as Image, lossy: lossyMembers(text) }
 }
 
-/**
- * What stands in an agent's row for a value that it cannot hold (a JSON number beyond a double, a date beyond ISO).
- * It is marked, equal on every side, and never stops a pull.
- */
-export const UNHOLDABLE = '{"$agentdb":"value cannot be represented here"}'
-
-/** Stored forms of a row, in order of the table's agent columns. */
-export function storedFromImage(table: TableDefinition, image: Image, exact: boolean): Stored[] {
-  return agentColumns(table).map((name) =>
-    fromImage(mustColumn(table, name), image[name] ?? null, exact),
-  )
+export interface StoredImage {
+  /** Stored forms, in order of the table's agent columns. */
+  readonly values: Stored[]
+  /** Indexes of the values that are placeholders, ascending; undefined where none is. */
+  readonly placeholders: number[] | undefined
 }
 
-function fromImage(shape: ColumnShape, value: unknown, exact: boolean): Stored {
+/** A row as agents hold it. A value that they cannot hold comes as a placeholder and never stops a pull. */
+export function storedFromImage(
+  table: TableDefinition,
+  image: Image,
+  lossy: ReadonlySet<string>,
+): StoredImage {
+  let placeholders: number[] | undefined
+  const values = agentColumns(table).map((name, i) => {
+    const shape = mustColumn(table, name)
+    const value = image[name] ?? null
+    const stored = fromImage(shape, value, lossy.has(name))
+    if (stored !== undefined) return stored
+    placeholders ??= []
+    placeholders.push(i)
+    return placeholder(shape, value)
+  })
+  return { values, placeholders }
+}
+
+/** Undefined for what cannot be held. */
+function fromImage(shape: ColumnShape, value: unknown, isLossy: boolean): Stored | undefined {
   if (value === null) return shape.kind === 'json' && !shape.nullable ? 'null' : null
   switch (shape.kind) {
     case 'json':
-      return jsonFromImage(value, exact)
+      return isLossy ? undefined : held(canonicalJson, value)
     case 'boolean':
       return value === true ? 1 : 0
     case 'timestamp':
-      return timestampFromImage(value as string)
+      return held(canonicalTimestamp, value)
+    case 'inet':
+      return held(canonicalInet, value)
     case 'vector':
-      return Buffer.from((value as string).slice(2), 'hex')
+      return vectorFromImage(value as string)
     case 'text[]':
     case 'integer[]':
     case 'uuid[]':
@@ -76,36 +99,50 @@ function fromImage(shape: ColumnShape, value: unknown, exact: boolean): Stored {
     case 'uuid':
     case 'text':
     case 'enum':
-    case 'inet':
-      return textFromImage(value as string)
+      return value as string
     default:
       return unreachable(shape.kind)
   }
 }
 
-function jsonFromImage(value: unknown, exact: boolean): string {
-  if (!exact) return UNHOLDABLE
+function held(canonical: (value: unknown) => string, value: unknown): string | undefined {
   try {
-    return canonicalJson(value)
-  } catch {
-    return UNHOLDABLE
+    return canonical(value)
+  } catch (error) {
+    if (error instanceof ValueProblem) return undefined
+    throw error
   }
 }
 
 /** An array of arrays, which only SQL at the centre can make, has no type here. */
-function flatArray(value: unknown): string {
+function flatArray(value: unknown): string | undefined {
   const isFlat = Array.isArray(value) && !value.some((element) => Array.isArray(element))
-  return isFlat ? JSON.stringify(value) : '[]'
+  const text = isFlat ? JSON.stringify(value) : undefined
+  return text === undefined || text.length > VALUE_LENGTH_MAX ? undefined : text
 }
 
-const textFromImage = (text: string): string => (textProblem(text) === undefined ? text : '')
+const bytesOf = (image: string): Buffer => Buffer.from(image.slice(2), 'hex')
 
-function timestampFromImage(text: string): string {
-  if (text === 'infinity') return TIMESTAMP_MAX
-  if (text === '-infinity') return TIMESTAMP_MIN
-  try {
-    return canonicalTimestamp(text)
-  } catch {
-    return text.endsWith('BC') ? TIMESTAMP_MIN : TIMESTAMP_MAX
+function vectorFromImage(image: string): Uint8Array | undefined {
+  const bytes = bytesOf(image)
+  return vectorProblem(bytes) === undefined ? bytes : undefined
+}
+
+function placeholder(shape: ColumnShape, value: unknown): Stored {
+  switch (shape.kind) {
+    case 'json':
+      return PLACEHOLDER_JSON
+    case 'timestamp':
+      return timestampPlaceholder(value as string)
+    case 'inet':
+      return PLACEHOLDER_INET
+    case 'vector':
+      return new Uint8Array(bytesOf(value as string).byteLength)
+    default:
+      return PLACEHOLDER_ARRAY
   }
 }
+
+/** On the same side of every moment that can be held, so that times stay in order. */
+const timestampPlaceholder = (text: string): string =>
+  text === '-infinity' || text.endsWith('BC') ? TIMESTAMP_MIN : TIMESTAMP_MAX

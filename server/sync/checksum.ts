@@ -28,12 +28,12 @@ export async function checksum(
   const tables: ChecksumResponse['tables'] = {}
   for (const table of allTables) {
     if (table.writeClass === 'push-only') continue
-    const own = rows
-      .filter(([shape]) => shapes[shape]?.table === table.number)
-      .map(([, values]) => values)
+    const own = rows.filter(([shape]) => shapes[shape]?.table === table.number)
     const hash = createHash('sha256')
-    for (const values of own.toSorted((a, b) => (String(a[0]) < String(b[0]) ? -1 : 1)))
-      hash.update(checksumText(values))
+    for (const [, values, placeholders] of own.toSorted(([, a], [, b]) =>
+      String(a[0]) < String(b[0]) ? -1 : 1,
+    ))
+      hash.update(checksumText(values, placeholders))
     tables[table.name] = { rows: own.length, sha256: hash.digest('hex') }
   }
   return { position, tables }

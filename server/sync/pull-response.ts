@@ -1,4 +1,3 @@
-import type { Stored } from '../../schema/codec.ts'
 import { agentColumns, mustColumn, type TableDefinition } from '../../schema/define.ts'
 import { clientKey, userKey } from '../../schema/role-access.ts'
 import { tableOfNumber } from '../../schema/tables.ts'
@@ -19,15 +18,23 @@ export class PullBuilder {
   readonly #userId: string
   readonly #clientId: string
   readonly #keys: ReadonlySet<string>
+  readonly #lost: ReadonlySet<string>
   readonly #rows = new Map<string, { table: TableDefinition; id: string; entry: LogEntry }>()
   readonly #outcomes: WireOutcome[] = []
   readonly #conflicts: WireConflict[] = []
   #watermark: PullResponse['watermark'] = null
 
-  constructor(scope: { userId: string; clientId: string; keys: readonly string[] }) {
+  /** `lost` are keys that the client held where it stands and no longer holds: what it has under them leaves. */
+  constructor(scope: {
+    userId: string
+    clientId: string
+    keys: readonly string[]
+    lost?: readonly string[]
+  }) {
     this.#userId = scope.userId
     this.#clientId = scope.clientId
     this.#keys = new Set(scope.keys)
+    this.#lost = new Set(scope.lost)
   }
 
   /** Whether there is anything to tell. */
@@ -43,7 +50,7 @@ export class PullBuilder {
   /** Takes an entry of the log, in order; those outside the scope are passed over. */
   add(entry: LogEntry): void {
     const { keysBefore, keysAfter } = entry
-    if (!keysBefore.some(this.#holds) && !keysAfter.some(this.#holds)) return
+    if (!keysBefore.some(this.#concerns) && !keysAfter.some(this.#concerns)) return
     const table = tableOfNumber(entry.tbl)
     if (table !== undefined) {
       this.#rows.set(`${entry.tbl}:${entry.id}`, { table, id: entry.id, entry })
@@ -66,6 +73,8 @@ export class PullBuilder {
 
   readonly #holds = (key: string): boolean => this.#keys.has(key)
 
+  readonly #concerns = (key: string): boolean => this.#keys.has(key) || this.#lost.has(key)
+
   #addSide(kind: number, image: unknown): void {
     if (kind === LogKind.watermark)
       this.#watermark = image as NonNullable<PullResponse['watermark']>
@@ -75,16 +84,18 @@ export class PullBuilder {
 
   build(): Pick<PullResponse, 'shapes' | 'rows' | 'gone' | 'watermark' | 'outcomes' | 'conflicts'> {
     const shapes = new ShapeList()
-    const rows: [number, Stored[]][] = []
+    const rows: PullResponse['rows'] = []
     const gone: [number, string][] = []
     for (const { table, id, entry } of this.#rows.values()) {
       if (entry.image === null || !entry.keysAfter.some(this.#holds)) {
         gone.push([table.number, id])
         continue
       }
-      const { image, exact } = parseImage(entry.image)
+      const { image, lossy } = parseImage(entry.image)
       const seen = table.owner.kind === 'self' ? this.#userImage(table, id, image) : image
-      rows.push([shapes.of(table), storedFromImage(table, seen, exact)])
+      const { values, placeholders } = storedFromImage(table, seen, lossy)
+      const shape = shapes.of(table)
+      rows.push(placeholders === undefined ? [shape, values] : [shape, values, placeholders])
     }
     return {
       shapes: shapes.list,

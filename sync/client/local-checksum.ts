@@ -15,10 +15,27 @@ export function localChecksum(connection: Connection): ChecksumResponse {
     if (table.writeClass === 'push-only') continue
     const rows = authoritativeRows(connection, table)
     const hash = createHash('sha256')
-    for (const values of rows) hash.update(checksumText(values))
+    const placeholders = placeholdersIn(connection, table)
+    for (const values of rows)
+      hash.update(checksumText(values, placeholders.get(String(values[0]))))
     tables[table.name] = { rows: rows.length, sha256: hash.digest('hex') }
   }
   return { position: state?.position ?? 0, tables }
+}
+
+/** Indexes of the columns that are placeholders, by row. */
+function placeholdersIn(connection: Connection, table: TableDefinition): Map<string, number[]> {
+  const names = agentColumns(table)
+  const marks = connection.all<{ id: string; columns: string }>(
+    'SELECT id, columns FROM sync_placeholder WHERE tbl = ?',
+    table.number,
+  )
+  return new Map(
+    marks.map(({ id, columns }) => [
+      id,
+      (JSON.parse(columns) as string[]).map((name) => names.indexOf(name)),
+    ]),
+  )
 }
 
 function authoritativeRows(connection: Connection, table: TableDefinition): Stored[][] {

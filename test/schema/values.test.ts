@@ -19,6 +19,7 @@ import {
   canonicalizeJsonText,
   canonicalJson,
   JSON_DEPTH_MAX,
+  lossyMembers,
   lossyNumber,
   ValueProblem,
 } from '../../schema/values/canonical-json.ts'
@@ -199,6 +200,27 @@ describe('a number in JSON text', () => {
       }),
     )
     expect(lossyNumber('[0.1, 123456789.123456, 9007199254740993]')).toBe('9007199254740993')
+  })
+
+  test('is told by the member it stands in, however deep, and by no other', () => {
+    const lossy = fc.constantFrom('9007199254740993', '{"a": [1, {"b": -0.10000000000000000001}]}')
+    const member = fc.oneof(
+      lossy,
+      fc.json(),
+      anyJson.map((value) => JSON.stringify(value)),
+    )
+    fc.assert(
+      fc.property(fc.dictionary(fc.string(), member), (members) => {
+        const entries = Object.entries(members)
+        const object = entries.map(([key, value]) => `${JSON.stringify(key)}: ${value}`).join(', ')
+        expect([...lossyMembers(`{${object}}`)].toSorted()).toEqual(
+          entries
+            .filter(([, value]) => lossyNumber(value) !== undefined)
+            .map(([key]) => key)
+            .toSorted(),
+        )
+      }),
+    )
   })
 
   test('in quotes is text', () => {
@@ -413,6 +435,26 @@ describe('a vector', () => {
     expect([...bytes]).toEqual([0, 0, 0x80, 0x3f])
     given[0] = 2
     expect([...bytes]).toEqual([0, 0, 0x80, 0x3f])
+  })
+
+  test('as bytes, wherever they lie, is refused exactly where a component is NaN or an infinity', () => {
+    const word = fc.oneof(
+      fc.uint8Array({ minLength: 4, maxLength: 4 }),
+      fc.tuple(fc.nat(255), fc.nat(255), fc.nat(255), fc.constantFrom(127, 255)),
+    )
+    fc.assert(
+      fc.property(fc.array(word, { minLength: 1, maxLength: 4 }), fc.nat(3), (words, offset) => {
+        const bytes = Uint8Array.from([
+          ...Array<number>(offset).fill(0),
+          ...words.flatMap((w) => [...w]),
+        ])
+        const components = decodeVector(bytes.subarray(offset))
+        const bad = components.findIndex((component) => !Number.isFinite(component))
+        expect(vectorProblem(bytes.subarray(offset))).toBe(
+          bad === -1 ? undefined : `has ${components[bad]} at ${bad}`,
+        )
+      }),
+    )
   })
 
   test('with NaN, an infinity, no or too many dimensions, or of another type is refused', () => {
