@@ -10,6 +10,7 @@ export const errorCodes = [
   'READ_ONLY_COLUMN',
   'READ_ONLY_TABLE',
   'CONSTRAINT',
+  'ILLEGAL_TRANSITION',
   'NOT_FOUND',
   // the store
   'STORE_CLOSED',
@@ -19,7 +20,10 @@ export const errorCodes = [
   'STORE_FULL',
   'WRONG_USER',
   'TRANSACTION_MISUSE',
+  'TRANSACTION_ROLLED_BACK',
   // sync, client side
+  'TRANSACTION_REJECTED',
+  'CONFLICT_PENDING',
   'UNREACHABLE',
   'UNAUTHORIZED',
   'FORBIDDEN',
@@ -27,6 +31,7 @@ export const errorCodes = [
   'PROTOCOL',
   'SCHEMA_UNKNOWN',
   'FORKED',
+  'STORE_FORKED',
   'TOO_LARGE',
   'SERVER_ERROR',
   'SYNC_STOPPED',

@@ -5,6 +5,7 @@ import { isId, newId } from '../schema/values/id.ts'
 import { systemClock, type Clock } from '../schema/values/timestamp.ts'
 import { ConflictLog } from './conflicts/conflict-log.ts'
 import { registerInternals } from './internals.ts'
+import { Placeholders } from './placeholders/placeholders.ts'
 import { EmbeddingRepository } from './repositories/embedding-repository.ts'
 import { Repository, type RepositoryContext } from './repositories/repository.ts'
 import { VectorSearch, type SearchOptions, type SearchResult } from './search/vector-search.ts'
@@ -13,6 +14,8 @@ import { fromSqlite } from './sqlite/errors.ts'
 import { StoreDialect } from './sqlite/kysely-dialect.ts'
 import { migrateStore } from './sqlite/migrator.ts'
 import { initializeState, readIdentity } from './sqlite/store-state.ts'
+import type { LocalTransaction } from './transactions/local-transaction.ts'
+import { Transactions } from './transactions/transactions.ts'
 import { hashingEmbedder, type Embed } from './vector/embedder.ts'
 
 export interface OpenOptions {
@@ -65,12 +68,15 @@ export class AgentDB {
   readonly embeddings: EmbeddingRepository
   /** What sync could not simply apply, with both sides. */
   readonly syncConflicts: ConflictLog
+  /** Values that the centre has and no agent can hold: which columns of which rows only stand for them. */
+  readonly placeholders: Placeholders
   /** Typed escape hatch. Writes through it are captured and synced like any other. */
   readonly kysely: Kysely<AgentDatabase>
   readonly path: string
   readonly userId: string
   readonly agentId: string
   readonly #connection: Connection
+  readonly #transactions: Transactions
   readonly #search: VectorSearch
 
   private constructor(connection: Connection, options: OpenOptions) {
@@ -80,6 +86,7 @@ export class AgentDB {
     this.userId = identity.userId
     this.agentId = identity.agentId
     this.#connection = connection
+    this.#transactions = new Transactions(connection)
     const context: RepositoryContext = { connection, clock, userId: identity.userId }
     const embedder =
       options.embed === undefined
@@ -97,7 +104,21 @@ export class AgentDB {
     this.runbookExecutions = new Repository(context, 'runbook_executions')
     this.auditLogs = new Repository(context, 'audit_logs')
     this.embeddings = new EmbeddingRepository(context, embedder)
-    this.syncConflicts = new ConflictLog(connection)
+    this.syncConflicts = new ConflictLog(connection, {
+      users: this.users,
+      sessions: this.sessions,
+      conversations: this.conversations,
+      messages: this.messages,
+      workflows: this.workflows,
+      workflow_executions: this.workflowExecutions,
+      step_executions: this.stepExecutions,
+      incidents: this.incidents,
+      runbooks: this.runbooks,
+      runbook_executions: this.runbookExecutions,
+      audit_logs: this.auditLogs,
+      embeddings: this.embeddings,
+    })
+    this.placeholders = new Placeholders(connection)
     this.kysely = new Kysely<AgentDatabase>({ dialect: new StoreDialect(connection) })
     this.#search = new VectorSearch(connection, embedder)
     registerInternals(this, { connection, clock })
@@ -132,10 +153,18 @@ export class AgentDB {
 
   /**
    * Runs `work` atomically; on a throw nothing of it happened. Nests by savepoint. The whole is one unit of sync: it
-   * reaches the centre whole or not at all. `work` is synchronous.
+   * reaches the centre whole or not at all. `work` is synchronous; `tx` tells later what became of it.
+   *
+   * @example
+   * const sent = db.transaction((tx) => {
+   *   const { id } = db.conversations.create({ title: 'Deploy help' })
+   *   db.messages.create({ conversation_id: id, role: 'user', content: 'roll it back' })
+   *   return tx
+   * })
+   * await sent.accepted
    */
-  transaction<T>(work: () => T): T {
-    return this.#connection.transaction(work)
+  transaction<T>(work: (tx: LocalTransaction) => T): T {
+    return this.#transactions.run(work)
   }
 
   /** Nearest embeddings of a collection, exact, by cosine. */

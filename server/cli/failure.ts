@@ -5,7 +5,8 @@ export const ExitCode = { ok: 0, failed: 1, usage: 2 } as const
 
 /** What to do next, for each error that a command can end with. */
 const advice: Partial<Record<ErrorCode, string>> = {
-  CONSTRAINT: 'choose another one, or go on with the user that exists',
+  CONSTRAINT: 'choose another value, or go on with the row that exists',
+  CONFLICT_PENDING: 'bring its outcome first: agentdb sync <store>',
   STORE_NEWER: 'a later version made this store: upgrade @llm-copilot/agentdb',
   STORE_CORRUPT: 'keep a copy of the file; agents can start a new store and read everything again',
   STORE_BUSY: 'another process writes for long: try again, or stop it',
@@ -16,7 +17,8 @@ const advice: Partial<Record<ErrorCode, string>> = {
   TOKEN_USER_MISMATCH: 'get a token of the user that the store belongs to: agentdb status <store>',
   PROTOCOL: 'check --url; if it is right, bring agent and centre to versions that fit',
   SCHEMA_UNKNOWN: 'upgrade the older side; the queue is kept',
-  FORKED: 'stop using this copy of the store; its queue and rows stay readable',
+  FORKED: 'keep the file: the centre went back, and this store may have what it lost',
+  STORE_FORKED: 'run agentdb sync <store> again: it goes on as a client of its own',
   TOO_LARGE: 'split the transaction into smaller ones; it stays in the queue',
   SERVER_ERROR: 'look at the output of the centre, then try again; the queue is kept',
   SYNC_ELSEWHERE: 'an agent with this store open syncs it already: use its sync, or stop it first',

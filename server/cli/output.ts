@@ -32,3 +32,25 @@ export function duration(ms: number): string {
   for (const [size, unit] of units) if (ms >= size) return `${Math.floor(ms / size)} ${unit}`
   return ms >= 1000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms)} ms`
 }
+
+const BAR_WIDTH = 30
+let tenthShown = -1
+
+/** A bar on a terminal; elsewhere a line each tenth. On standard error, like all that is not the result. */
+export function printProgress(
+  what: string,
+  unit: string,
+  { rows, total, done }: { rows: number; total: number; done: boolean },
+): void {
+  const share = total === 0 ? 1 : Math.min(1, rows / total)
+  const text = `${rows.toLocaleString('en')} of ${total.toLocaleString('en')} ${unit}, ${Math.floor(share * 100)} %`
+  if (process.stderr.isTTY) {
+    const filled = Math.round(share * BAR_WIDTH)
+    const bar = `${'█'.repeat(filled)}${'░'.repeat(BAR_WIDTH - filled)}`
+    process.stderr.write(`\r${what} ${bar} ${text}${done ? '\n' : ''}`)
+    return
+  }
+  const tenth = Math.floor(share * 10)
+  if (tenth !== tenthShown || done) printError(`${what} ${text}`)
+  tenthShown = done ? -1 : tenth
+}

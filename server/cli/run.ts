@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
+import { registerConflicts } from './commands/conflicts.ts'
 import { registerServe } from './commands/serve.ts'
 import { registerStatus } from './commands/status.ts'
 import { registerSync } from './commands/sync.ts'
@@ -44,6 +45,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage. DEBUG=1 shows stacks.`,
   registerToken(root)
   registerSync(root)
   registerStatus(root)
+  registerConflicts(root)
   return root
 }
 

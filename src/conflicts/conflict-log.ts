@@ -1,130 +1,169 @@
-import { decodeValue, type Stored } from '../../schema/codec.ts'
-import { lossyNumber } from '../../schema/values/canonical-json.ts'
-import { tableOfName } from '../../schema/tables.ts'
+import { AgentDBError, preview } from '../../schema/errors.ts'
+import { tableNames } from '../../schema/tables.ts'
 import type { Connection } from '../sqlite/connection.ts'
+import {
+  conflictStates,
+  toConflict,
+  type Conflict,
+  type ConflictRow,
+  type ConflictState,
+  type Values,
+} from './conflict-record.ts'
+import { resend, type Repositories } from './resend.ts'
+
+export interface ConflictListOptions {
+  readonly state?: ConflictState | undefined
+  readonly table?: string | undefined
+  /** Id of the row. */
+  readonly row?: string | undefined
+  /** Most records to return. Default: all. */
+  readonly limit?: number | undefined
+  /** The last record of the page before. */
+  readonly after?: Pick<Conflict, 'at' | 'id'> | undefined
+}
 
 /**
- * What became of a write that did not simply apply.
+ * What sync could not simply apply, with both sides, for a person to decide: {@link ConflictLog.retry} it, changed or as
+ * it was, or {@link ConflictLog.discard} it. Nothing leaves it otherwise.
  *
- * - `rejected`, `dependency_failed`: it did not happen; `mine` is what it would have written
- * - `superseded`, `merged`: a concurrent change won, in whole or in part
- * - `overwritten`: a value that stood was overwritten by a concurrent change that won
- * - `blocked`: it no longer fits what the centre sent; hidden until its outcome arrives
+ * @example
+ * for (const { id, table, mine, theirs, reason } of db.syncConflicts.list({ state: 'rejected' }))
+ *   console.log(id, table, reason, { mine, theirs })
  */
-export type ConflictState =
-  | 'rejected'
-  | 'dependency_failed'
-  | 'superseded'
-  | 'merged'
-  | 'overwritten'
-  | 'blocked'
-
-/** Columns and their values, as the repositories give them. */
-export type Values = Readonly<Record<string, unknown>>
-
-export interface Conflict {
-  readonly id: string
-  readonly at: string
-  readonly state: ConflictState
-  readonly table: string
-  readonly rowId: string
-  readonly op: 'insert' | 'update' | 'delete' | null
-  /** Stable word for why, such as `forbidden`, `deleted`, `unique`, `check`. */
-  readonly reason: string | null
-  readonly sqlstate: string | null
-  readonly constraint: string | null
-  readonly message: string | null
-  /** Id of the transaction or row that this one needed. */
-  readonly dependsOn: string | null
-  /** Number and random id of the local transaction. */
-  readonly transaction: number | null
-  readonly transactionId: string | null
-  readonly mine: Values | null
-  readonly base: Values | null
-  readonly theirs: Values | null
-}
-
-interface ConflictRow {
-  id: string
-  at: string
-  state: ConflictState
-  tx: number | null
-  tx_id: string | null
-  table_name: string
-  row_id: string
-  op: Conflict['op']
-  reason: string | null
-  sqlstate: string | null
-  constraint_name: string | null
-  message: string | null
-  depends_on: string | null
-  mine: string | null
-  base: string | null
-  theirs: string | null
-}
-
-/** Reads `sync_conflicts`; the sync engine writes it. Nothing in it is ever dropped. */
 export class ConflictLog {
   readonly #connection: Connection
+  readonly #repositories: Repositories
 
-  constructor(connection: Connection) {
+  constructor(connection: Connection, repositories: Repositories) {
     this.#connection = connection
+    this.#repositories = repositories
   }
 
-  /** Newest first. */
-  list(filter: { state?: ConflictState; table?: string } = {}): Conflict[] {
-    return this.#connection
-      .all<ConflictRow>(
-        'SELECT * FROM sync_conflicts WHERE (? IS NULL OR state = ?) AND (? IS NULL OR table_name = ?) ORDER BY at DESC, id DESC',
-        filter.state ?? null,
-        filter.state ?? null,
-        filter.table ?? null,
-        filter.table ?? null,
-      )
-      .map(toConflict)
+  /**
+   * Newest first.
+   *
+   * @example
+   * let page = db.syncConflicts.list({ table: 'incidents', limit: 20 })
+   * while (page.length > 0) page = db.syncConflicts.list({ table: 'incidents', limit: 20, after: page.at(-1) })
+   *
+   * @throws AgentDBError `INVALID_OPTION`
+   */
+  list(options: ConflictListOptions = {}): Conflict[] {
+    validate(options)
+    const { state, table, row, limit, after } = options
+    const conditions = ['resolved IS NULL']
+    const parameters: (string | number)[] = []
+    for (const [column, value] of [
+      ['state', state],
+      ['table_name', table],
+      ['row_id', row],
+    ] as const) {
+      if (value === undefined) continue
+      conditions.push(`${column} = ?`)
+      parameters.push(value)
+    }
+    if (after !== undefined) {
+      conditions.push('(at, id) < (?, ?)')
+      parameters.push(after.at, after.id)
+    }
+    if (limit !== undefined) parameters.push(limit)
+    const sql = `SELECT * FROM sync_conflicts WHERE ${conditions.join(' AND ')} ORDER BY at DESC, id DESC${limit === undefined ? '' : ' LIMIT ?'}`
+    return this.#connection.all<ConflictRow>(sql, ...parameters).map(toConflict)
   }
 
   get(id: string): Conflict | undefined {
-    const row = this.#connection.get<ConflictRow>('SELECT * FROM sync_conflicts WHERE id = ?', id)
-    return row === undefined ? undefined : toConflict(row)
+    const record = this.#read(id)
+    return record === undefined ? undefined : toConflict(record)
+  }
+
+  /**
+   * Sends `mine` again, in a new local transaction or in the one that is open, and removes the record with it. What it
+   * writes stands on the row as it now is, so that it is no longer concurrent:
+   *
+   * - an update writes the columns of the record, of a `superseded` or `merged` one those that lost, if any
+   * - an insert makes the row again under its id; give `patch.id` where the centre refused the id itself
+   * - a delete deletes
+   * - of an `overwritten` one, `mine` is this store's value, whichever lost: `retry(id, theirs)` brings back the other
+   *
+   * `patch` adds columns and takes the place of those in the record. Returns the row; of a delete undefined. The
+   * transaction may be refused again, which makes a new record: ask `tx.accepted`.
+   *
+   * @example
+   * const [conflict] = db.syncConflicts.list({ state: 'rejected', table: 'runbooks' })
+   * if (conflict?.reason === 'unique') db.syncConflicts.retry(conflict.id, { name: 'deploy (eu-west)' })
+   *
+   * @throws AgentDBError `NOT_FOUND`, `CONFLICT_PENDING`, and what the repositories throw: `CONSTRAINT`, `INVALID_VALUE`,
+   *   `READ_ONLY_COLUMN`, `UNKNOWN_COLUMN`
+   */
+  retry(id: string, patch: Values = {}): Values | undefined {
+    return this.#connection.transaction(() => {
+      const row = resend(this.#connection, this.#repositories, this.#mustBeOpen(id), patch)
+      this.#resolve(id, 'retried')
+      return row
+    })
+  }
+
+  /**
+   * Removes a record: what stands at the centre is right.
+   *
+   * @example
+   * for (const { id } of db.syncConflicts.list({ state: 'overwritten' })) db.syncConflicts.discard(id)
+   *
+   * @throws AgentDBError `NOT_FOUND`, `CONFLICT_PENDING`
+   */
+  discard(id: string): void {
+    this.#connection.transaction(() => {
+      this.#mustBeOpen(id)
+      this.#resolve(id, 'discarded')
+    })
+  }
+
+  #read(id: string): ConflictRow | undefined {
+    return this.#connection.get<ConflictRow>(
+      'SELECT * FROM sync_conflicts WHERE id = ? AND resolved IS NULL',
+      id,
+    )
+  }
+
+  #mustBeOpen(id: string): ConflictRow {
+    const record = this.#read(id)
+    if (record === undefined)
+      throw new AgentDBError('NOT_FOUND', `there is no conflict ${preview(id)}`, { value: id })
+    if (record.state === 'blocked') {
+      throw new AgentDBError(
+        'CONFLICT_PENDING',
+        `${record.table_name} ${record.row_id}: this write is hidden (${record.message}), but still on its way; sync, and decide when its outcome is here`,
+        { table: record.table_name },
+      )
+    }
+    return record
+  }
+
+  /** Only the outcome is kept: the centre may send the record again, and `tx.accepted` may be asked later. */
+  #resolve(id: string, how: 'retried' | 'discarded'): void {
+    this.#connection.run(
+      'UPDATE sync_conflicts SET resolved = ?, mine = NULL, base = NULL, theirs = NULL WHERE id = ?',
+      how,
+      id,
+    )
   }
 }
 
-/** Values as the repositories give them; the side table keeps stored forms, bytes as hex. */
-function parse(tableName: string, text: string | null): Values | null {
-  if (text === null || text === 'null') return null
-  const stored = JSON.parse(text) as Record<string, Stored>
-  const table = tableOfName(tableName)
-  return Object.fromEntries(
-    Object.entries(stored).map(([name, value]) => {
-      const shape = table?.columns[name]?.shape
-      if (shape === undefined) return [name, value]
-      // Parsed, a number that no double holds would be another one: the text stays.
-      if (shape.kind === 'json' && typeof value === 'string' && lossyNumber(value) !== undefined)
-        return [name, value]
-      const isHex = shape.kind === 'vector' && typeof value === 'string'
-      return [name, decodeValue(shape, isHex ? Buffer.from(value, 'hex') : value)]
-    }),
-  )
+const optionNames = ['state', 'table', 'row', 'limit', 'after']
+
+function refuse(message: string): never {
+  throw new AgentDBError('INVALID_OPTION', `syncConflicts.list: ${message}`)
 }
 
-function toConflict(row: ConflictRow): Conflict {
-  return {
-    id: row.id,
-    at: row.at,
-    state: row.state,
-    table: row.table_name,
-    rowId: row.row_id,
-    op: row.op,
-    reason: row.reason,
-    sqlstate: row.sqlstate,
-    constraint: row.constraint_name,
-    message: row.message,
-    dependsOn: row.depends_on,
-    transaction: row.tx,
-    transactionId: row.tx_id,
-    mine: parse(row.table_name, row.mine),
-    base: parse(row.table_name, row.base),
-    theirs: parse(row.table_name, row.theirs),
+function validate({ state, table, limit, ...rest }: ConflictListOptions): void {
+  for (const name of Object.keys(rest)) {
+    if (!optionNames.includes(name))
+      refuse(`there is no option ${preview(name)}; there are ${optionNames.join(', ')}`)
   }
+  if (state !== undefined && !conflictStates.includes(state))
+    refuse(`there is no state ${preview(state)}; there are ${conflictStates.join(', ')}`)
+  if (table !== undefined && !(tableNames as readonly string[]).includes(table))
+    refuse(`there is no table ${preview(table)}; there are ${tableNames.join(', ')}`)
+  if (limit !== undefined && !(Number.isSafeInteger(limit) && limit >= 1))
+    refuse(`limit must be a whole number from 1, got ${preview(limit)}`)
 }

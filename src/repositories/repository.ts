@@ -5,10 +5,12 @@ import {
   mustColumn,
   references,
   type ColumnShape,
+  type StateMachine,
   type TableDefinition,
 } from '../../schema/define.ts'
 import { AgentDBError, preview, type ErrorDetails } from '../../schema/errors.ts'
 import { mustTable, type TableName } from '../../schema/tables.ts'
+import { isLegal } from '../../schema/transitions.ts'
 import type { NewRow, Patch, Row } from '../../schema/types.ts'
 import { newId } from '../../schema/values/id.ts'
 import { timestampOfMicros, type Clock } from '../../schema/values/timestamp.ts'
@@ -95,7 +97,7 @@ export class Repository<N extends TableName> {
     const parameters = given.map(([column, value]) => encodeColumn(table, column, value))
     return this.context.connection.transaction(() => {
       if (given.length > 0)
-        this.#write(
+        this.#change(
           id,
           given.map(([column]) => column),
           parameters,
@@ -215,6 +217,32 @@ export class Repository<N extends TableName> {
       1
     next.set(group, number + 1)
     return number
+  }
+
+  #change(id: string, columns: readonly string[], parameters: readonly Stored[]): void {
+    for (const { policy } of this.table.groups) {
+      if (typeof policy !== 'object') continue
+      const i = columns.indexOf(policy.column)
+      if (i !== -1) this.#mustBeLegal(policy, id, String(parameters[i]))
+    }
+    this.#write(id, columns, parameters)
+  }
+
+  /** The centre would refuse it too, but later, and only in part. */
+  #mustBeLegal(machine: StateMachine, id: string, to: string): void {
+    const { name } = this.table
+    const { column, transitions } = machine
+    const from = this.context.connection.get<{ state: string }>(
+      `SELECT ${column} AS state FROM ${name} WHERE id = ?`,
+      id,
+    )?.state
+    if (from === undefined || isLegal(machine, from, to)) return
+    const next = transitions[from] ?? []
+    throw new AgentDBError(
+      'ILLEGAL_TRANSITION',
+      `${name}.${column} cannot go from ${from} to ${preview(to)}: ${next.length === 0 ? 'it is final' : `next is ${next.join(' or ')}`}`,
+      { table: name, column, value: to },
+    )
   }
 
   /** What changes nothing writes nothing: `updated_at` alone would differ from the centre's for ever. */

@@ -30,6 +30,8 @@ export class Connection {
   readonly #database: Database.Database
   readonly #statements = new Map<string, Database.Statement>()
   readonly #onCommit = new Set<() => void>()
+  readonly #onApplied = new Set<() => void>()
+  readonly #onClose = new Set<() => void>()
   #depth = 0
   #savepoint = 0
   #begin: Database.Statement | undefined
@@ -104,8 +106,7 @@ export class Connection {
   /** Runs `work` in a local transaction, or in a savepoint of the one that is open. */
   transaction<T>(work: () => T): T {
     this.#mustBeOpen()
-    // Refused before it starts: rolled back, it would go on after its first await, outside any transaction.
-    if (Object.prototype.toString.call(work) === '[object AsyncFunction]') throw asyncMisuse()
+    refuseAsyncFunction(work)
     if (this.#depth > 0) return this.#nested(work)
     this.#begin ??= this.#database.prepare('BEGIN IMMEDIATE')
     this.#commit ??= this.#database.prepare('COMMIT')
@@ -143,14 +144,14 @@ export class Connection {
     this.#mustBeOpen()
     assert(this.#depth === 0, 'a batch is applied inside a transaction')
     this.#database.pragma('foreign_keys = OFF')
+    let result: T
     try {
       this.#database.exec('BEGIN IMMEDIATE')
       this.#depth = 1
       this.run('UPDATE sync_state SET applying = 1')
-      const result = refuseAsync(work())
+      result = refuseAsync(work())
       this.run('UPDATE sync_state SET applying = 0')
       this.#database.exec('COMMIT')
-      return result
     } catch (error) {
       this.#rollBack()
       throw fromSqlite(error)
@@ -158,6 +159,8 @@ export class Connection {
       this.#depth = 0
       this.#database.pragma('foreign_keys = ON')
     }
+    for (const listener of this.#onApplied) listener()
+    return result
   }
 
   /** Makes everything committed so far survive a power cut, whatever `synchronous` says. */
@@ -179,10 +182,23 @@ export class Connection {
     return () => this.#onCommit.delete(listener)
   }
 
+  /** Calls `listener` after each batch of the centre that this process applied. */
+  onApplied(listener: () => void): () => void {
+    this.#onApplied.add(listener)
+    return () => this.#onApplied.delete(listener)
+  }
+
+  /** Calls `listener` once the store is closed. */
+  onClose(listener: () => void): () => void {
+    this.#onClose.add(listener)
+    return () => this.#onClose.delete(listener)
+  }
+
   close(): void {
     if (!this.#database.open) return
     this.#statements.clear()
     this.#database.close()
+    for (const listener of this.#onClose) listener()
   }
 
   /** The centre takes a local transaction whole; one that no message can carry must not get into the queue. */
@@ -229,6 +245,11 @@ export class Connection {
 
 /** Statements kept prepared; beyond, the cache starts anew. */
 const STATEMENTS_MAX = 500
+
+/** Refused before it starts: rolled back, it would go on after its first await, outside any transaction. */
+export function refuseAsyncFunction(work: unknown): void {
+  if (Object.prototype.toString.call(work) === '[object AsyncFunction]') throw asyncMisuse()
+}
 
 /** An awaited transaction on the shared connection would swallow other callers' writes when it rolls back. */
 function refuseAsync<T>(result: T): T {

@@ -16,7 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 describe('help and usage', () => {
   test.each([
-    ['', ['serve', 'user', 'token', 'sync', 'status']],
+    ['', ['serve', 'user', 'token', 'sync', 'status', 'conflicts']],
     ['serve', ['--port', '--database-url', '--data', 'fsync', 'Examples:']],
     ['user add', ['--email', '--role', 'logins come later', 'Examples:']],
     ['token', ['--agent', '--expires', 'Examples:']],

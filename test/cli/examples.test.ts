@@ -40,3 +40,16 @@ test('two agents end with the same incident, and the title that lost is on recor
   expect(ended.stdout).toContain(`laptop: ${same}\ndesktop: ${same}`)
   expect(ended.stdout).toMatch(/laptop keeps on record: .*Checkout: payment times out/s)
 })
+
+test('a write that the centre refuses is told to the program and sent again under another name', async () => {
+  await using run = Program.start('examples/conflicts.ts', [], { cwd: folder })
+  const ended = await run.ended
+  expect(ended).toMatchObject({ code: 0, stderr: '' })
+  expect(ended.stdout).toBe(
+    [
+      'refused: insert runbooks, unique',
+      `[ 'Roll back', 'Roll back, with a queue' ]`,
+      'conflicts left: 0',
+    ].join('\n'),
+  )
+})

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { AgentDBError, type ErrorCode } from '../../../schema/errors.ts'
 import { connect, type Outcome, type OutcomeKind, type Sync } from '../../../sync/index.ts'
 import { addRemoteOptions, jsonOption } from '../options.ts'
-import { plural, print, printError, printJson, table } from '../output.ts'
+import { plural, print, printError, printJson, printProgress, table } from '../output.ts'
 import { nextSignal } from '../signals.ts'
 import { openStore } from '../store.ts'
 
@@ -47,10 +47,14 @@ async function syncStore(path: string, options: SyncCommandOptions): Promise<voi
   const tally = new Tally(options)
   sync.on('outcome', (outcome) => tally.add(outcome))
   sync.on('change', (changes) => tally.received(changes.length))
+  sync.on('progress', (progress) => {
+    if (!json) printProgress('reading', 'rows', progress)
+    else if (options.watch === true) printJson({ event: 'progress', ...progress })
+  })
   if (options.watch === true) return await watch(sync, options)
   const before = sync.status().pending
   const progress = setInterval(() => {
-    if (!json)
+    if (!json && !sync.status().hydrating && before > 0)
       printError(`${before - sync.status().pending} of ${before} transactions acknowledged`)
   }, PROGRESS_MS)
   try {
