@@ -41,6 +41,18 @@ export type ColumnDefault =
   | { readonly kind: 'next-in'; readonly column: string }
   | { readonly kind: 'acting-user' }
 
+/**
+ * What becomes of a column that two agents changed without knowing of each other (`sync/merge`):
+ *
+ * - `lww`: the later hybrid logical clock wins
+ * - `counter`: both differences are added (integers)
+ * - `set`: what either added is in, what either removed is out (arrays whose order means nothing)
+ * - `merge`: JSON objects, key by key, `lww` where both changed the same one
+ * - `max`: the greater (integers and times that only grow)
+ * - `reject`: the later to arrive is rejected as a whole
+ */
+export type ValuePolicy = 'lww' | 'counter' | 'set' | 'merge' | 'max' | 'reject'
+
 /** Who may set a column: see {@link Column.write}. */
 export type ColumnWrite = 'always' | 'insert' | 'never'
 
@@ -60,6 +72,8 @@ interface ColumnShape {
   readonly derived: boolean
   /** What an agent may do with it: set at any time, only when it makes the row, or not at all. */
   readonly write: ColumnWrite | undefined
+  /** How it merges, where it is in no group. */
+  readonly policy: ValuePolicy
   /** Part of the public profile that other users see of this row. */
   readonly profile: boolean
   readonly comment: string | undefined
@@ -134,6 +148,13 @@ export class Column<
     return new Column({ ...this.shape, write: 'always' }) as this
   }
 
+  /** How concurrent changes of it merge; without, `lww`. */
+  merges(policy: ValuePolicy): this {
+    if (!policyKinds[policy].includes(this.shape.kind))
+      throw new Error(`a column of ${this.shape.kind} cannot merge as ${policy}`)
+    return new Column({ ...this.shape, policy }) as this
+  }
+
   profile(): this {
     return new Column({ ...this.shape, profile: true }) as this
   }
@@ -141,6 +162,30 @@ export class Column<
   comment(comment: string): this {
     return new Column({ ...this.shape, comment }) as this
   }
+}
+
+const allKinds: readonly ColumnKind[] = [
+  'uuid',
+  'text',
+  'enum',
+  'integer',
+  'boolean',
+  'timestamp',
+  'json',
+  'text[]',
+  'integer[]',
+  'uuid[]',
+  'inet',
+  'vector',
+]
+
+const policyKinds: Readonly<Record<ValuePolicy, readonly ColumnKind[]>> = {
+  lww: allKinds,
+  reject: allKinds,
+  counter: ['integer'],
+  set: ['text[]', 'integer[]', 'uuid[]'],
+  merge: ['json'],
+  max: ['integer', 'timestamp'],
 }
 
 type Fresh<T> = Column<T, true, false, false, false>
@@ -160,6 +205,7 @@ function column<T>(
     serverOnly: false,
     derived: false,
     write: undefined,
+    policy: 'lww',
     profile: false,
     comment: undefined,
   })
@@ -210,6 +256,8 @@ export interface IndexDefinition {
   readonly unique?: boolean
   /** GIN has no counterpart in SQLite and is left out there. */
   readonly using?: 'gin'
+  /** Agents have no use for it, and would pay for it with every insert. */
+  readonly centreOnly?: boolean
 }
 
 export interface UniqueDefinition {
@@ -250,7 +298,19 @@ export type SharedKey = 'incidents' | 'runbooks'
 export interface ColumnGroup {
   readonly name: string
   readonly columns: readonly string[]
+  /** Without, `lww`. */
+  readonly policy?: 'lww' | 'reject' | StateMachine
 }
+
+/** A group whose one column moves along legal transitions only, whoever moves it. */
+export interface StateMachine {
+  readonly kind: 'state_machine'
+  readonly column: string
+  readonly transitions: Transitions
+}
+
+/** Per state the states that may follow it. */
+export type Transitions<S extends string = string> = Readonly<Record<S, readonly S[]>>
 
 export type Columns = Readonly<Record<string, Column>>
 
@@ -266,22 +326,28 @@ export interface TableDefinition<Name extends string = string, C extends Columns
   readonly indexes: readonly IndexDefinition[]
   readonly uniques: readonly UniqueDefinition[]
   readonly groups: readonly ColumnGroup[]
+  /**
+   * What becomes of a delete when rows that would go along were changed meanwhile by someone else: it is rejected, or
+   * each such row leaves a conflict record.
+   */
+  readonly staleDelete: 'reject' | 'record'
   /** A row with this column set is gone for every list. */
   readonly softDelete: 'deleted_at' | undefined
   /** Partitioned by month of this column at the centre, which then is part of the key. */
   readonly partitionedBy: string | undefined
 }
 
-type TableOptions<C extends Columns> = Omit<
-  TableDefinition<string, C>,
-  'name' | 'checks' | 'indexes' | 'uniques' | 'groups' | 'softDelete' | 'partitionedBy'
-> &
-  Partial<
-    Pick<
-      TableDefinition,
-      'checks' | 'indexes' | 'uniques' | 'groups' | 'softDelete' | 'partitionedBy'
-    >
-  >
+type TableOptions<C extends Columns> = Omit<TableDefinition<string, C>, 'name' | Optional> &
+  Partial<Pick<TableDefinition, Optional>>
+
+type Optional =
+  | 'checks'
+  | 'indexes'
+  | 'uniques'
+  | 'groups'
+  | 'staleDelete'
+  | 'softDelete'
+  | 'partitionedBy'
 
 /**
  * Defines a table.
@@ -301,6 +367,7 @@ export function defineTable<const Name extends string, C extends Columns>(
     indexes: [],
     uniques: [],
     groups: [],
+    staleDelete: 'reject',
     softDelete: undefined,
     partitionedBy: undefined,
     ...options,

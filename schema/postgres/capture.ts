@@ -1,7 +1,7 @@
 import type { TableDefinition } from '../define.ts'
 import { agentColumns, mustColumn } from '../define.ts'
 import { profileKey } from '../role-access.ts'
-import { mustTable } from '../tables.ts'
+import { allTables, mustTable } from '../tables.ts'
 
 /**
  * Statement triggers that write `sync.row_meta` and `sync.log`, generated per table (`SYNC-DESIGN.md` 1).
@@ -36,17 +36,22 @@ export function captureStatements(table: TableDefinition): string[] {
 
 function captureFunction(table: TableDefinition, op: string, body: string): string {
   return `CREATE FUNCTION sync.capture_${table.name}_${op}() RETURNS trigger LANGUAGE plpgsql ${settings} AS $$
-BEGIN
+${body.includes('moved :=') ? 'DECLARE moved uuid[];\n' : ''}BEGIN
   PERFORM sync.require_read_committed();
 ${body}
   RETURN NULL;
 END $$`
 }
 
+/**
+ * Triggers fire in order of name, these last: what the others change is locked before any `row_meta`, as a plain update
+ * does. The statistics of a conversation would else deadlock with its move to another owner.
+ */
 function captureTrigger(table: string, op: string, referencing: string): string {
-  return `CREATE TRIGGER sync_capture_${op} AFTER ${op.toUpperCase()} ON ${table} REFERENCING ${referencing}
+  const name = `zz_sync_capture_${op}`
+  return `CREATE TRIGGER ${name} AFTER ${op.toUpperCase()} ON ${table} REFERENCING ${referencing}
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_${table}_${op}();
-ALTER TABLE ${table} ENABLE ALWAYS TRIGGER sync_capture_${op}`
+ALTER TABLE ${table} ENABLE ALWAYS TRIGGER ${name}`
 }
 
 /** Scope keys of a row, as SQL over its alias; rows of a parent take the parent's. */
@@ -123,24 +128,98 @@ function updateBody(table: TableDefinition): string {
   return `  IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
     RAISE EXCEPTION 'agentdb: ${table.name}.id never changes; delete the row and insert another' USING ERRCODE = 'integrity_constraint_violation';
   END IF;
-${refuseOwnerChange(table)}  INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
+${lockMoved(table)}  INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
   SELECT ${table.number}, n.id, ${keysOf(table, 'n')}, ${keysOf(table, 'o')}, pg_current_xact_id(), sync.clock(), sync.writer(),
     jsonb_strip_nulls(jsonb_build_object(
       ${stamps}))
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
-${writeLog(table, 'new_rows', 'update')}`
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = ${keysAfterUpdate(table)}, keys_before = m.keys, cols = m.cols || excluded.cols;
+${writeLog(table, 'new_rows', 'update')}
+${movesBelow(table) ? `  IF cardinality(moved) > 0 THEN PERFORM sync.move_below_${table.name}(moved); END IF;` : ''}`
 }
 
-/** Moving a row with all its descendants to another owner comes with "Sync that survives everything". */
-function refuseOwnerChange(table: TableDefinition): string {
+/** Tables whose rows belong to whom a row of this one belongs to. */
+const tablesBelow = (table: TableDefinition): TableDefinition[] =>
+  allTables.filter(({ owner }) => owner.kind === 'parent' && owner.table === table.name)
+
+const movesBelow = (table: TableDefinition): boolean => tablesBelow(table).length > 0
+
+/**
+ * Keys that were read through a parent may be old by the time the row's entry is locked: then its parent moved, and the
+ * entry has the new ones.
+ */
+function keysAfterUpdate({ owner }: TableDefinition): string {
+  if (owner.kind !== 'parent') return 'excluded.keys'
+  return `CASE WHEN excluded.cols ? '${owner.column}' THEN excluded.keys ELSE m.keys END`
+}
+
+/**
+ * Where the owner changes, the entry is taken FOR UPDATE: whoever inserts a child holds it FOR KEY SHARE, and so either
+ * is done, and its row moves along, or waits and reads the new keys. A row that changes its parent is a child of both.
+ */
+function lockMoved(table: TableDefinition): string {
   const { owner } = table
-  if (owner.kind !== 'column' && owner.kind !== 'parent') return ''
-  return `  IF EXISTS (SELECT 1 FROM old_rows o JOIN new_rows n ON n.id = o.id WHERE o.${owner.column} IS DISTINCT FROM n.${owner.column}) THEN
-    RAISE EXCEPTION 'agentdb: ${table.name}.${owner.column} decides who owns the row; changing it is not supported yet' USING ERRCODE = 'feature_not_supported';
+  if (owner.kind === 'self' || (owner.kind !== 'parent' && !movesBelow(table))) return ''
+  const { column } = owner
+  const locks = [
+    ...(owner.kind === 'parent'
+      ? [
+          `PERFORM 1 FROM sync.row_meta p WHERE p.tbl = ${mustTable(owner.table).number} AND p.id = ANY (ARRAY(
+      SELECT n.${column} FROM new_rows n WHERE n.id = ANY (moved) UNION SELECT o.${column} FROM old_rows o WHERE o.id = ANY (moved)))
+    ORDER BY p.id FOR KEY SHARE;`,
+        ]
+      : []),
+    ...(movesBelow(table)
+      ? [
+          `PERFORM 1 FROM sync.row_meta m WHERE m.tbl = ${table.number} AND m.id = ANY (moved) ORDER BY m.id FOR UPDATE;`,
+        ]
+      : []),
+  ]
+  return `  moved := ARRAY(SELECT n.id FROM new_rows n JOIN old_rows o ON o.id = n.id WHERE o.${column} IS DISTINCT FROM n.${column} ORDER BY n.id);
+  IF cardinality(moved) > 0 THEN
+    ${locks.join('\n    ')}
   END IF;\n`
+}
+
+/**
+ * Gives everything below rows that changed their owner the new keys, and logs it with the keys before and after: the
+ * clients of the old owner remove it, those of the new one get it. The rows themselves do not change. A handful of
+ * statements a level, whatever the number of rows. What goes elsewhere meanwhile is locked first, then looked up again.
+ */
+export function moveFunction(table: TableDefinition): string[] {
+  if (!movesBelow(table)) return []
+  return [
+    `CREATE FUNCTION sync.move_below_${table.name}(moved uuid[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE below uuid[];
+BEGIN
+${tablesBelow(table)
+  .map((child) => moveLevel(table, child))
+  .join('\n')}
+END $$`,
+  ]
+}
+
+function moveLevel(parent: TableDefinition, child: TableDefinition): string {
+  const { owner } = child
+  if (owner.kind !== 'parent') throw new Error(`bug in AgentDB: ${child.name} has no parent`)
+  return `  below := ARRAY(SELECT c.id FROM ${child.name} c WHERE c.${owner.column} = ANY (moved) ORDER BY c.id);
+  PERFORM 1 FROM sync.row_meta m WHERE m.tbl = ${child.number} AND m.id = ANY (below) ORDER BY m.id FOR UPDATE;
+  INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer)
+  SELECT ${child.number}, b.id, p.keys, p.keys_before, pg_current_xact_id(), sync.clock(), sync.writer()
+  FROM unnest(below) b(id)
+  CROSS JOIN LATERAL (SELECT c.${owner.column} AS parent FROM ${child.name} c WHERE c.id = b.id OFFSET 0) c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = ${parent.number} AND own.id = c.parent OFFSET 0) p
+  ORDER BY b.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys;
+  INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
+  SELECT ${child.number}, b.id, 'update', t.image, m.keys_before, m.keys
+  FROM unnest(below) b(id)
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = ${child.number} AND own.id = b.id OFFSET 0) m
+  CROSS JOIN LATERAL (SELECT ${imageOf(child)} AS image FROM ${child.name} t WHERE t.id = b.id OFFSET 0) t
+  ORDER BY b.id;${movesBelow(child) ? `\n  PERFORM sync.move_below_${child.name}(below);` : ''}`
 }
 
 function deleteBody(table: TableDefinition): string {

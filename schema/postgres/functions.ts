@@ -1,3 +1,5 @@
+import { embeddedConversation } from '../tables/embeddings.ts'
+
 /** Functions and triggers of the domain at the centre: ids, `updated_at`, statistics, audit. */
 export const idFunction = `CREATE FUNCTION uuid_generate_v7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
   SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
@@ -28,6 +30,45 @@ END $$`,
   FOR EACH STATEMENT EXECUTE FUNCTION update_conversation_stats('1')`,
   `CREATE TRIGGER update_conversation_stats_on_message_delete AFTER DELETE ON messages REFERENCING OLD TABLE AS changed
   FOR EACH STATEMENT EXECUTE FUNCTION update_conversation_stats('-1')`,
+  // Agents never do it; an operator may move messages, or put a count of tokens right.
+  `CREATE FUNCTION update_conversation_stats_of_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off AS $$
+DECLARE touched uuid[];
+BEGIN
+  touched := ARRAY(SELECT n.id FROM new_rows n JOIN old_rows o ON o.id = n.id WHERE (o.conversation_id, o.tokens_used) IS DISTINCT FROM (n.conversation_id, n.tokens_used));
+  IF cardinality(touched) = 0 THEN RETURN NULL; END IF;
+  PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true);
+  PERFORM 1 FROM conversations c WHERE c.id = ANY (ARRAY(
+      SELECT o.conversation_id FROM old_rows o WHERE o.id = ANY (touched) UNION SELECT n.conversation_id FROM new_rows n WHERE n.id = ANY (touched)))
+    ORDER BY c.id FOR NO KEY UPDATE;
+  UPDATE conversations c SET
+    message_count = coalesce(c.message_count, 0) + s.messages,
+    total_tokens = coalesce(c.total_tokens, 0) + s.tokens,
+    last_message_at = greatest(c.last_message_at, s.latest)
+  FROM (SELECT m.conversation_id, sum(m.messages)::integer AS messages, sum(m.tokens)::integer AS tokens, max(m.latest) AS latest
+    FROM (SELECT o.conversation_id, -1 AS messages, -coalesce(o.tokens_used, 0) AS tokens, NULL::timestamptz AS latest FROM old_rows o WHERE o.id = ANY (touched)
+      UNION ALL SELECT n.conversation_id, 1, coalesce(n.tokens_used, 0), n.created_at FROM new_rows n WHERE n.id = ANY (touched)) m
+    GROUP BY m.conversation_id) s
+  WHERE c.id = s.conversation_id;
+  RETURN NULL;
+END $$`,
+  `CREATE TRIGGER update_conversation_stats_on_message_update AFTER UPDATE ON messages REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION update_conversation_stats_of_changed()`,
+  // docs/decisions/0007: a conversation takes the embeddings that its owner made of it along.
+  `CREATE FUNCTION move_conversation_embeddings() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off AS $$
+DECLARE along uuid[];
+BEGIN
+  along := ARRAY(SELECT e.id FROM embeddings e WHERE e.collection = 'conversation_embeddings'
+    AND ${embeddedConversation('e.payload')} = NEW.id::text AND e.user_id = OLD.user_id ORDER BY e.id FOR NO KEY UPDATE);
+  IF cardinality(along) = 0 THEN RETURN NULL; END IF;
+  UPDATE embeddings e SET user_id = NEW.user_id,
+    payload = CASE WHEN e.payload ->> 'user_id' = OLD.user_id::text THEN jsonb_set(e.payload, '{user_id}', to_jsonb(NEW.user_id::text)) ELSE e.payload END
+  WHERE e.id = ANY (along);
+  RETURN NULL;
+END $$`,
+  `CREATE TRIGGER move_conversation_embeddings AFTER UPDATE OF user_id ON conversations FOR EACH ROW
+  WHEN (OLD.user_id IS DISTINCT FROM NEW.user_id) EXECUTE FUNCTION move_conversation_embeddings()`,
   ...auditFunctions(),
 ]
 

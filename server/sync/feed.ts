@@ -4,14 +4,15 @@ import type { Clock } from '../../schema/values/timestamp.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { PullResponse } from '../../sync/protocol/messages.ts'
 import type { Database } from '../postgres/database.ts'
-import { signCursor, verifyCursor, type Cursor } from './cursor.ts'
-import { hydrate } from './hydrate.ts'
-import { readLog } from './log-entry.ts'
+import { signCursor, verifyCursor, type Cursor, type PageMark } from './cursor.ts'
+import { beginHydration, finishHydration, readPage, type Scope } from './hydrate.ts'
+import { readLog, type LogEntry } from './log-entry.ts'
 import type { LogTail } from './log-tail.ts'
-import { advance, isOfThisHistory, type Batch } from './positions.ts'
+import { advance, batchAt, isOfThisHistory, type Batch } from './positions.ts'
 import { keysOf, loadPrincipal, type ClientBindings, type Principal } from './principal.ts'
 import { PullBuilder } from './pull-response.ts'
 import { readScopeChange, scopeChange } from './rescope.ts'
+import { floorOf } from './retention.ts'
 
 export interface PullRequest {
   readonly claims: { readonly userId: string; readonly agentId: string }
@@ -22,6 +23,17 @@ export interface PullRequest {
   /** How long to wait for news; 0 answers at once. */
   readonly waitMs: number
   readonly signal: AbortSignal
+}
+
+type PageReason = NonNullable<NonNullable<PullResponse['page']>['reason']>
+
+/** One page of a hydration that began at `from`. */
+interface PageStep {
+  readonly from: Batch
+  readonly mark: PageMark
+  readonly principal: Principal
+  readonly first: boolean
+  readonly reason: PageReason | undefined
 }
 
 /** Longest that a pull is held open. */
@@ -52,10 +64,12 @@ export class Feed {
   async pull(request: PullRequest): Promise<PullResponse> {
     const principal = await loadPrincipal(this.#database, request.claims)
     await this.#bindings.bind(this.#database, request.clientId, principal)
-    if (request.cursor === undefined) return this.#whole(request, principal)
+    if (request.cursor === undefined) return this.#firstPage(request, principal)
     const cursor = verifyCursor(request.cursor, this.#secret)
     await this.#mustBeOurs(cursor)
-    if (cursor.schema !== SCHEMA_VERSION) return this.#whole(request, principal)
+    if (cursor.schema !== SCHEMA_VERSION)
+      return this.#firstPage(request, principal, 'schema_changed')
+    if (cursor.page !== undefined) return this.#nextPage(request, cursor, cursor.page, principal)
     return this.#since(request, cursor, principal)
   }
 
@@ -72,7 +86,10 @@ export class Feed {
       const cursor = verifyCursor(response.cursor, this.#secret)
       // The role is that of the cursor: where the log brings another, it is read again.
       const principal = { ...request.claims, role: cursor.scope }
-      response = await this.#since(request, cursor, principal)
+      response =
+        cursor.page === undefined
+          ? await this.#since(request, cursor, principal)
+          : await this.#nextPage(request, cursor, cursor.page, principal)
     }
   }
 
@@ -94,12 +111,8 @@ export class Feed {
     let { position } = cursor
     for (;;) {
       const head = this.#mustHead()
-      const entries = await this.#entries(
-        position,
-        head,
-        cursor,
-        keysOf(principal, request.clientId),
-      )
+      const entries = await this.#entries(position, head, keysOf(principal, request.clientId))
+      if (entries === undefined) return this.#firstPage(request, principal, 'history_pruned')
       // Where the span changed the user, role and status are read again: at least as new as what it holds.
       if (entries.some(({ tbl, id }) => tbl === users.number && id === principal.userId)) {
         principal = await loadPrincipal(this.#database, request.claims)
@@ -109,55 +122,89 @@ export class Feed {
       for (const entry of entries) builder.add(entry)
       const left = deadline - performance.now()
       const isOver = left <= 0 || request.signal.aborted || this.#tail.isClosed
-      if (!builder.isEmpty || isOver) return this.#respond(builder, head, principal, false)
+      if (!builder.isEmpty || isOver) return this.#respond(builder, head, principal)
       position = head.position
       await this.#tail.waitForBatch(position, left, request.signal)
     }
   }
 
-  /** Entries of `(position, head]`: from memory, or from the log for whoever is far behind. */
+  /** Entries of `(position, head]`: from memory, or from the log for whoever is far behind; undefined below its floor. */
   async #entries(
     position: number,
     head: Batch,
-    cursor: Cursor,
     keys: readonly string[],
-  ): ReturnType<typeof readLog> {
+  ): Promise<readonly LogEntry[] | undefined> {
     const recent = this.#tail.since(position)
     if (recent !== undefined) {
       return recent
         .filter(({ batch }) => batch.position <= head.position)
         .flatMap(({ entries }) => entries)
     }
-    const { rows } = await this.#database.query<{ snapshot: string }>(
-      'SELECT snapshot::text AS snapshot FROM sync.batch WHERE position = $1',
-      [position],
-    )
-    const [from] = rows
-    if (from === undefined) {
-      throw new AgentDBError('FORKED', `the centre no longer has position ${cursor.position}`)
-    }
-    return readLog(this.#database, { from: from.snapshot, to: head.snapshot }, keys)
+    const from = await batchAt(this.#database, position)
+    if (from === undefined) return undefined
+    const entries = await readLog(this.#database, { from: from.snapshot, to: head.snapshot }, keys)
+    // Asked after reading: what was dropped meanwhile is missing from what was read.
+    return position < (await floorOf(this.#database)) ? undefined : entries
   }
 
-  #whole(request: PullRequest, principal: Principal): Promise<PullResponse> {
-    return this.#settled(request, principal, async (current) => {
-      await this.#tail.refresh()
-      const builder = this.#builder(request, current)
-      const head = await hydrate(this.#database, builder, {
-        principal: current,
-        clientId: request.clientId,
-        keys: keysOf(current, request.clientId),
-        ackedSeq: request.ackedSeq,
-      })
-      return this.#respond(builder, head, current, true)
-    })
+  /** Begins to read the whole scope. A small one fits into this page. */
+  async #firstPage(
+    request: PullRequest,
+    principal: Principal,
+    reason?: PageReason,
+  ): Promise<PullResponse> {
+    await this.#tail.refresh()
+    const scope = this.#scope(request, principal)
+    const { from, mark } = await beginHydration(this.#database, scope)
+    return this.#page(request, { from, mark, principal, first: true, reason })
+  }
+
+  async #nextPage(
+    request: PullRequest,
+    cursor: Cursor,
+    mark: PageMark,
+    principal: Principal,
+  ): Promise<PullResponse> {
+    // Another role means other rows, also on the pages that were read.
+    if (principal.role !== cursor.scope) return this.#firstPage(request, principal, 'role_changed')
+    const from = await batchAt(this.#database, cursor.position)
+    if (from === undefined || cursor.position < (await floorOf(this.#database)))
+      return this.#firstPage(request, principal, 'history_pruned')
+    return this.#page(request, { from, mark, principal, first: false, reason: undefined })
+  }
+
+  async #page(
+    request: PullRequest,
+    { from, mark, principal, first, reason }: PageStep,
+  ): Promise<PullResponse> {
+    const scope = this.#scope(request, principal)
+    const builder = this.#builder(request, principal)
+    const next = await readPage(this.#database, builder, scope, mark)
+    const told = { first, ...(reason === undefined ? {} : { reason }) }
+    if (next !== undefined) {
+      const page = { ...told, last: false, rows: next.rows, total: next.total }
+      return this.#respond(builder, from, principal, page, next)
+    }
+    const rows = mark.rows + builder.rows
+    const head = await finishHydration(this.#database, builder, scope, from)
+    if (from.position < (await floorOf(this.#database)))
+      return this.#firstPage(request, principal, 'history_pruned')
+    // The log up to the head is not looked at for the role any more.
+    const now = await loadPrincipal(this.#database, request.claims)
+    if (now.role !== principal.role) return this.#firstPage(request, now, 'role_changed')
+    const page = { ...told, last: true, rows, total: Math.max(mark.total, rows) }
+    return this.#respond(builder, head, principal, page)
+  }
+
+  #scope({ clientId, ackedSeq }: PullRequest, principal: Principal): Scope {
+    return { principal, clientId, keys: keysOf(principal, clientId), ackedSeq }
   }
 
   /** Another role than at the cursor: what it lost leaves, what it gained is read, and the log tells the rest. */
   #rescoped(request: PullRequest, cursor: Cursor, principal: Principal): Promise<PullResponse> {
     return this.#settled(request, principal, async (current) => {
       const change = scopeChange(cursor.scope, current.role)
-      if (change === undefined) return this.#whole(request, current)
+      if (change === undefined) return this.#firstPage(request, current, 'role_changed')
       const builder = this.#builder(request, current, change.lost)
       await readScopeChange(this.#database, builder, current, change)
       // The log from the cursor on, up to a batch whose snapshot is later than what was read.
@@ -165,9 +212,10 @@ export class Feed {
       await this.#tail.refresh()
       const head = this.#mustHead()
       const keys = [...keysOf(current, request.clientId), ...change.lost]
-      for (const entry of await this.#entries(cursor.position, head, cursor, keys))
-        builder.add(entry)
-      return this.#respond(builder, head, current, false)
+      const entries = await this.#entries(cursor.position, head, keys)
+      if (entries === undefined) return this.#firstPage(request, current, 'history_pruned')
+      for (const entry of entries) builder.add(entry)
+      return this.#respond(builder, head, current)
     })
   }
 
@@ -201,15 +249,26 @@ export class Feed {
     })
   }
 
-  #respond(builder: PullBuilder, head: Batch, principal: Principal, whole: boolean): PullResponse {
-    const { nonce, position } = head
-    const cursor: Cursor = { nonce, position, scope: principal.role, schema: SCHEMA_VERSION }
+  #respond(
+    builder: PullBuilder,
+    { nonce, position }: Batch,
+    principal: Principal,
+    page: PullResponse['page'] = null,
+    mark?: PageMark,
+  ): PullResponse {
+    const cursor: Cursor = {
+      nonce,
+      position,
+      scope: principal.role,
+      schema: SCHEMA_VERSION,
+      ...(mark === undefined ? {} : { page: mark }),
+    }
     return {
       nonce,
       position,
       cursor: signCursor(cursor, this.#secret),
       clock: this.#clock(),
-      whole,
+      page,
       ...builder.build(),
     }
   }

@@ -303,6 +303,23 @@ const centralSteps = {
       a,
     )
   },
+  /** To another user, or under another parent: rows leave some agents and arrive at others. */
+  centralMove: async (fleet, users, a, b) => {
+    const tables = ['conversations', 'workflow_executions', 'workflows', 'embeddings'] as const
+    const table = at(tables, a) ?? 'conversations'
+    await fleet.sql(
+      `UPDATE ${table} SET user_id = ? WHERE id = ${pick(table)}`,
+      at(users, b),
+      a >> 2,
+    )
+  },
+  centralMoveMessage: async (fleet, _users, a, b) => {
+    await fleet.sql(
+      `UPDATE messages SET conversation_id = ${pick('conversations')} WHERE id = ${pick('messages')}`,
+      b,
+      a,
+    )
+  },
 } as const satisfies Record<string, CentralStep>
 
 type LocalKind = keyof typeof localSteps
@@ -403,9 +420,8 @@ async function refusable(work: () => unknown): Promise<void> {
     await work()
   } catch (error) {
     if (error instanceof AgentDBError && localRefusals.has(error.code)) return
-    // Integrity and the owner change that is not supported yet.
     const code = (error as { code?: unknown }).code
-    if (typeof code === 'string' && /^(?:23...|0A000)$/.test(code)) return
+    if (typeof code === 'string' && /^23...$/.test(code)) return
     throw error
   }
 }
