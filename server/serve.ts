@@ -12,6 +12,7 @@ import { Feed } from './sync/feed.ts'
 import { LogTail } from './sync/log-tail.ts'
 import { BATCH_CHANNEL } from './sync/positions.ts'
 import { ClientBindings } from './sync/principal.ts'
+import { pruneLog } from './sync/retention.ts'
 import { PushService } from './sync/push/push.ts'
 
 export interface ServeOptions {
@@ -29,6 +30,8 @@ export interface ServeOptions {
   readonly connectionsMax?: number | undefined
   /** How often to look for writes that came past this server while someone waits. Default: 50 ms, PGlite 100 ms. */
   readonly pollMs?: number | undefined
+  /** How long the log keeps what happened; an agent that was away for longer reads its scope again. Default: 14. */
+  readonly logRetentionDays?: number | undefined
   /** Told of every failure that agents see as `SERVER_ERROR`. Default: a line and its stack on standard error. */
   readonly onError?: ((error: unknown) => void) | undefined
 }
@@ -77,7 +80,14 @@ function logFailure(error: unknown): void {
   process.stderr.write(`agentdb: ${new Date().toISOString()} SERVER_ERROR: ${text}\n`)
 }
 
-const PARTITIONS_MS = 24 * 3_600_000
+const HOUR_MS = 3_600_000
+const DAY_MS = 24 * HOUR_MS
+
+/** Once an hour. Left undone, the default partitions take every row and the log grows: more disk, nothing wrong. */
+async function housekeep(database: Database, retentionDays: number): Promise<void> {
+  await makePartitions(database)
+  await pruneLog(database, new Date(Date.now() - retentionDays * DAY_MS))
+}
 
 async function start(database: Database, options: ServeOptions): Promise<SyncServer> {
   await prepareCentre(database)
@@ -86,10 +96,11 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
   await tail.refresh()
   database.listen(BATCH_CHANNEL, (position) => tail.noticed(Number(position)))
   const bindings = new ClientBindings()
+  const onError = options.onError ?? logFailure
   const app = createApp({
     database,
     secret,
-    onError: options.onError ?? logFailure,
+    onError,
     feed: new Feed(database, tail, bindings, secret, systemClock),
     push: new PushService(database, tail, bindings, systemClock),
   })
@@ -104,16 +115,15 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
     )
   }
   const address = app.server.address() as AddressInfo
-  // A failure leaves the default partitions, which take every row.
-  const daily = setInterval(
-    () => void makePartitions(database).catch(() => undefined),
-    PARTITIONS_MS,
+  const housekeeping = setInterval(
+    () => void housekeep(database, options.logRetentionDays ?? 14).catch(onError),
+    HOUR_MS,
   )
-  daily.unref()
+  housekeeping.unref()
   let closing: Promise<void> | undefined
   const close = (): Promise<void> =>
     (closing ??= (async () => {
-      clearInterval(daily)
+      clearInterval(housekeeping)
       await tail.close()
       await app.close()
       await database.close()
@@ -136,6 +146,7 @@ const optionNames: ReadonlySet<string> = new Set([
   'secret',
   'connectionsMax',
   'pollMs',
+  'logRetentionDays',
   'onError',
 ])
 
@@ -148,7 +159,7 @@ function validate(options: ServeOptions): void {
     if (!optionNames.has(name))
       refuse(`there is no option ${preview(name)}; there are ${[...optionNames].join(', ')}`)
   }
-  const { port, databaseUrl, connectionsMax, pollMs, onError } = options
+  const { port, databaseUrl, connectionsMax, pollMs, logRetentionDays, onError } = options
   if (port !== undefined && !(Number.isInteger(port) && port >= 0 && port <= 65_535))
     refuse(`port must be 0 to 65535, got ${preview(port)}`)
   if (databaseUrl !== undefined && !/^postgres(?:ql)?:\/\//.test(databaseUrl))
@@ -158,6 +169,11 @@ function validate(options: ServeOptions): void {
   if (connectionsMax !== undefined && !(Number.isInteger(connectionsMax) && connectionsMax >= 2))
     refuse(`connectionsMax must be at least 2, got ${preview(connectionsMax)}`)
   if (onError !== undefined && typeof onError !== 'function') refuse('onError must be a function')
+  if (
+    logRetentionDays !== undefined &&
+    !(Number.isFinite(logRetentionDays) && logRetentionDays >= 1)
+  )
+    refuse(`logRetentionDays must be at least 1, got ${preview(logRetentionDays)}`)
   if (pollMs !== undefined && !(Number.isFinite(pollMs) && pollMs >= 1))
     refuse(`pollMs must be at least 1, got ${preview(pollMs)}`)
 }

@@ -3,7 +3,7 @@ import { mustColumn } from '../define.ts'
 import { enums } from '../enums.ts'
 import { allTables } from '../tables.ts'
 import { accessStatements } from './access.ts'
-import { captureStatements, keysFunction } from './capture.ts'
+import { captureStatements, keysFunction, moveFunction } from './capture.ts'
 import { domainFunctions, domainViews, idFunction } from './functions.ts'
 import { syncSchema } from './sync-schema.ts'
 
@@ -27,6 +27,7 @@ export function postgresSchema(): string {
     ...allTables.flatMap(updatedAtTrigger),
     ...domainViews,
     ...synced.map(keysFunction),
+    ...synced.flatMap(moveFunction),
     ...synced.flatMap(captureStatements),
     // PostgreSQL lets everyone run every function; those that read past row-level security are the owner's alone.
     `REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA sync FROM PUBLIC`,

@@ -5,10 +5,12 @@ import { appRole } from './access.ts'
  *
  * - `log`: one entry a row and statement, with the image as it then was and the scope keys before and after
  * - `batch`: positions; each holds the snapshot that decides which log entries lie below it
+ * - `floor`: the position below which the log is gone
  * - `history`: one row per life of the server process, so that a centre that went back is noticed
  * - `row_meta`: keys, tombstone and per-column stamps of every row that ever was
  * - `setting`: the key that signs tokens and cursors, unless one is given
  * - `client`, `applied`, `outcome`, `rejected`, `conflict`: what each agent's pushes came to
+ * - `repeated`: numbers under which a store that forked sent again what its ancestor's client had sent
  */
 export const syncSchema: readonly string[] = [
   `CREATE SCHEMA sync`,
@@ -23,6 +25,10 @@ export const syncSchema: readonly string[] = [
   snapshot pg_snapshot NOT NULL,
   nonce uuid NOT NULL REFERENCES sync.history(nonce),
   at timestamptz NOT NULL DEFAULT clock_timestamp()
+)`,
+  `CREATE TABLE sync.floor (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  position bigint NOT NULL
 )`,
   `CREATE TABLE sync.log (
   seq bigint GENERATED ALWAYS AS IDENTITY,
@@ -57,6 +63,7 @@ export const syncSchema: readonly string[] = [
   tx_id text,
   ancestor uuid,
   common_seq bigint,
+  common_clock bigint,
   created_at timestamptz NOT NULL DEFAULT now(),
   seen_at timestamptz NOT NULL DEFAULT now()
 )`,
@@ -64,7 +71,14 @@ export const syncSchema: readonly string[] = [
   tx_id text PRIMARY KEY,
   client_id uuid NOT NULL,
   seq bigint NOT NULL,
+  clock bigint NOT NULL,
   at timestamptz NOT NULL DEFAULT now()
+)`,
+  `CREATE TABLE sync.repeated (
+  client_id uuid NOT NULL,
+  seq bigint NOT NULL,
+  tx_id text NOT NULL,
+  PRIMARY KEY (client_id, seq)
 )`,
   `CREATE TABLE sync.outcome (
   client_id uuid NOT NULL,

@@ -1,5 +1,6 @@
 import type { TableDefinition } from '../define.ts'
 import { agentColumns, columnWrite, mustColumn, references } from '../define.ts'
+import { placeholdersOf } from '../values/placeholder.ts'
 import { sqliteNow } from './expressions.ts'
 
 /**
@@ -190,7 +191,7 @@ function captures(table: TableDefinition): string[] {
 const deletedImage = (table: string): string =>
   table === 'messages' ? `json_object('tokens_used', OLD.tokens_used)` : 'NULL'
 
-/** JSON object of the changed columns only, whole groups at a time. */
+/** JSON object of the changed columns only, whole groups at a time, without placeholders that a group would take along. */
 function patchExpression(
   table: TableDefinition,
   names: readonly string[],
@@ -199,9 +200,25 @@ function patchExpression(
   const parts = names.map((name) => {
     const group = table.groups.find(({ columns }) => columns.includes(name))
     const together = group === undefined ? [name] : group.columns
-    return `CASE WHEN ${changed(together)} THEN ',"${name}":' || ${jsonOf(table, name, row)} ELSE '' END`
+    const isSent =
+      group === undefined
+        ? changed(together)
+        : [`(${changed(together)})`, ...unlessPlaceholder(table, name)].join(' AND NOT ')
+    return `CASE WHEN ${isSent} THEN ',"${name}":' || ${jsonOf(table, name, row)} ELSE '' END`
   })
   return `'{' || substr(${parts.join('\n      || ')}, 2) || '}'`
+}
+
+/** Whether an unchanged column only stands for what the centre has: sent along, it would take the true value's place. */
+function unlessPlaceholder(table: TableDefinition, name: string): string[] {
+  const forms = placeholdersOf(mustColumn(table, name).kind)
+  if (forms !== 'any' && forms.length === 0) return []
+  const looksLikeOne =
+    forms === 'any' ? '' : `AND (${forms.map((form) => `NEW.${name} IS '${form}'`).join(' OR ')}) `
+  return [
+    `(OLD.${name} IS NEW.${name} ${looksLikeOne}AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = ${table.number} AND instr(p.columns, '"${name}"') > 0))`,
+  ]
 }
 
 /**

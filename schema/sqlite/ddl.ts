@@ -116,7 +116,7 @@ function existsLocally(
   index: IndexDefinition,
   names: ReadonlySet<string>,
 ): boolean {
-  if (index.using === 'gin') return false
+  if (index.using === 'gin' || index.centreOnly === true) return false
   return Object.keys(table.columns).every(
     (column) => names.has(column) || !index.on.some((part) => part.includes(column)),
   )

@@ -3,10 +3,16 @@
  *
  * - `sync_state`: who this store is and up to where it has seen the centre; `applying` silences the triggers while a
  *   batch is applied, `tx` is the number of the local transaction that is open or comes next
+ *   (`ancestor`: the client that this store was before it forked; `introduced`: whether the centre knows)
  * - `sync_tx`, `sync_log`: the outbox; a transaction and the mutations it made, captured by triggers
  * - `sync_base`: the authoritative image of each row that has pending mutations
  * - `sync_stub`: rows that only stand in for what a reference points at outside the scope
- * - `sync_conflicts`: what was rejected, displaced or overwritten, with both sides
+ * - `sync_placeholder`: columns (JSON array, in order of definition) whose authoritative value cannot be held here
+ * - `sync_hydration`: rows that no page of the whole scope has brought yet; `page_cursor` says where it goes on
+ * - `sync_conflicts`: what was rejected, displaced or overwritten, with both sides. One that someone retried or discarded,
+ *   or that an outcome already tells, stays as `resolved`, without its values: the centre may send it again, and its
+ *   transaction may be asked for
+ * - `sync_ack`: the batches that acknowledged local transactions, the latest of them: up to which number, at which position
  * - `embedding_changes`: the change sequence that vector caches follow; runs while a batch is applied, too
  */
 export const syncTables: readonly string[] = [
@@ -22,9 +28,12 @@ export const syncTables: readonly string[] = [
   nonce TEXT,
   position INTEGER NOT NULL DEFAULT 0,
   cursor TEXT,
+  page_cursor TEXT,
   acked_seq INTEGER NOT NULL DEFAULT 0,
   acked_id TEXT,
-  durable_seq INTEGER NOT NULL DEFAULT 0
+  durable_seq INTEGER NOT NULL DEFAULT 0,
+  ancestor TEXT,
+  introduced INTEGER NOT NULL DEFAULT 1
 ) STRICT`,
   `CREATE TABLE sync_tx (
   seq INTEGER PRIMARY KEY,
@@ -59,6 +68,17 @@ export const syncTables: readonly string[] = [
   tbl INTEGER NOT NULL,
   PRIMARY KEY (id, tbl)
 ) STRICT, WITHOUT ROWID`,
+  `CREATE TABLE sync_placeholder (
+  id TEXT NOT NULL,
+  tbl INTEGER NOT NULL,
+  columns TEXT NOT NULL,
+  PRIMARY KEY (id, tbl)
+) STRICT, WITHOUT ROWID`,
+  `CREATE TABLE sync_hydration (
+  id TEXT NOT NULL,
+  tbl INTEGER NOT NULL,
+  PRIMARY KEY (id, tbl)
+) STRICT, WITHOUT ROWID`,
   `CREATE TABLE sync_conflicts (
   id TEXT PRIMARY KEY,
   at TEXT NOT NULL,
@@ -76,9 +96,16 @@ export const syncTables: readonly string[] = [
   depends_on TEXT,
   mine TEXT,
   base TEXT,
-  theirs TEXT
+  theirs TEXT,
+  resolved TEXT CHECK (resolved IN ('retried', 'discarded', 'told'))
 ) STRICT`,
   `CREATE INDEX sync_conflicts_row ON sync_conflicts (row_id)`,
+  `CREATE INDEX sync_conflicts_tx ON sync_conflicts (tx_id) WHERE tx_id IS NOT NULL`,
+  `CREATE TABLE sync_ack (
+  seq INTEGER PRIMARY KEY,
+  nonce TEXT NOT NULL,
+  position INTEGER NOT NULL
+) STRICT`,
   `CREATE TABLE embedding_changes (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL UNIQUE,

@@ -3,7 +3,7 @@ import { allTables } from '../../schema/tables.ts'
 import type { ChecksumResponse } from '../../sync/protocol/messages.ts'
 import { checksumText } from '../../sync/protocol/table-checksum.ts'
 import type { Database } from '../postgres/database.ts'
-import { hydrate } from './hydrate.ts'
+import { readScope } from './hydrate.ts'
 import { keysOf, loadPrincipal } from './principal.ts'
 import { PullBuilder } from './pull-response.ts'
 
@@ -18,7 +18,7 @@ export async function checksum(
   const principal = await loadPrincipal(database, claims)
   const keys = keysOf(principal, NO_CLIENT)
   const builder = new PullBuilder({ userId: principal.userId, clientId: NO_CLIENT, keys })
-  const { position } = await hydrate(database, builder, {
+  const { position } = await readScope(database, builder, {
     principal,
     clientId: NO_CLIENT,
     keys,

@@ -14,6 +14,18 @@ export interface Cursor {
   readonly position: number
   readonly scope: UserRole
   readonly schema: number
+  /** In the middle of reading the whole scope: the position then is where that began. */
+  readonly page?: PageMark | undefined
+}
+
+/** Up to where a whole scope has been read. */
+export interface PageMark {
+  /** Number of the table that is being read, and the last of its rows that was. */
+  readonly table: number
+  readonly after: string | null
+  /** Rows so far, and how many there were at the beginning. */
+  readonly rows: number
+  readonly total: number
 }
 
 const signature = (text: string, secret: Uint8Array): Buffer =>

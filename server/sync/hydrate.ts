@@ -5,49 +5,163 @@ import type { WireConflict, WireOutcome } from '../../sync/protocol/messages.ts'
 import { ownPredicate } from '../../schema/postgres/access.ts'
 import type { Database, Session } from '../postgres/database.ts'
 import { readLog } from './log-entry.ts'
+import type { PageMark } from './cursor.ts'
 import { advance, latestBatch, type Batch } from './positions.ts'
 import type { Principal } from './principal.ts'
 import type { PullBuilder } from './pull-response.ts'
 
+/** Rows and bytes of one page; enough to keep both sides busy, little enough to hold in memory for each reader. */
+const PAGE_ROWS = 5000
+const PAGE_BYTES = 4 * 1024 * 1024
+
+export interface Scope {
+  readonly principal: Principal
+  readonly clientId: string
+  readonly keys: readonly string[]
+  readonly ackedSeq: number
+}
+
 /**
- * Reads a whole scope as it is at one position: note a position, read the tables in one snapshot, make a batch whose
- * snapshot is later, and replay what the log has between. Pages alone would hold rows beyond their position.
+ * A whole scope is read page by page (`SYNC-DESIGN.md` 1): note a position, read the tables in order of id, each page as
+ * it then is, make a batch whose snapshot is later than the last page, and replay what the log has between. Pages alone
+ * would hold rows beyond their position. The mark is all that goes from page to page, so that any server reads the next.
  */
-export async function hydrate(
+export async function beginHydration(
+  database: Database,
+  { principal }: Scope,
+): Promise<{ from: Batch; mark: PageMark }> {
+  const from = await latestBatch(database)
+  if (from === undefined) throw new Error('bug in AgentDB: the centre has no batch')
+  let total = 0
+  for (const table of allTables) {
+    if (table.writeClass === 'push-only') continue
+    const where = scopeCondition(table, principal)
+    const { rows } = await database.query<{ count: number }>(
+      `SELECT count(*)::integer AS count FROM ${table.name} t WHERE ${where}`,
+      where.includes('$1') ? [principal.userId] : [],
+    )
+    total += rows[0]?.count ?? 0
+  }
+  return { from, mark: { table: allTables[0]?.number ?? 0, after: null, rows: 0, total } }
+}
+
+/** Reads the next page into a batch; undefined when it was the last. */
+export async function readPage(
   database: Database,
   builder: PullBuilder,
-  scope: { principal: Principal; clientId: string; keys: readonly string[]; ackedSeq: number },
-): Promise<Batch> {
-  const from = await database.transaction(async (session) => {
+  { principal }: Scope,
+  mark: PageMark,
+): Promise<PageMark | undefined> {
+  let { rows } = mark
+  let after = mark.after
+  const room = { rows: PAGE_ROWS, bytes: PAGE_BYTES }
+  return database.transaction(async (session) => {
     await session.query(`SET LOCAL timezone = 'UTC'`)
-    const before = await latestBatch(session)
-    for (const table of allTables) await readTable(session, builder, table, scope)
-    await readClient(session, builder, scope)
-    return before
-  }, 'REPEATABLE READ READ ONLY')
+    for (const table of allTables) {
+      if (table.number < mark.table || table.writeClass === 'push-only') continue
+      const read = await readTablePage(session, builder, table, { principal, after, room })
+      rows += read.rows
+      room.rows -= read.rows
+      room.bytes -= read.bytes
+      if (read.last !== undefined)
+        return { table: table.number, after: read.last, rows, total: Math.max(mark.total, rows) }
+      after = null
+    }
+    return undefined
+  })
+}
+
+/** What a page is completed with at the end: what became of the client's own writes, and the log from the beginning on. */
+export async function finishHydration(
+  database: Database,
+  builder: PullBuilder,
+  scope: Scope,
+  from: { readonly snapshot: string },
+): Promise<Batch> {
+  await readClient(database, builder, scope)
   await advance(database, true)
   const to = await latestBatch(database)
-  if (from === undefined || to === undefined)
-    throw new Error('bug in AgentDB: the centre has no batch')
+  if (to === undefined) throw new Error('bug in AgentDB: the centre has no batch')
   const replay = await readLog(database, { from: from.snapshot, to: to.snapshot }, scope.keys)
   for (const entry of replay) builder.add(entry)
   return to
 }
 
-async function readTable(
+/** All pages at once, for whoever can hold them. */
+export async function readScope(
+  database: Database,
+  builder: PullBuilder,
+  scope: Scope,
+): Promise<Batch> {
+  const { from, mark } = await beginHydration(database, scope)
+  for (let at: PageMark | undefined = mark; at !== undefined;)
+    at = await readPage(database, builder, scope, at)
+  return finishHydration(database, builder, scope, from)
+}
+
+/** `last` is the id to go on after, where the page is full before the table is read. */
+async function readTablePage(
   session: Session,
   builder: PullBuilder,
   table: TableDefinition,
-  { principal }: { principal: Principal },
-): Promise<void> {
-  if (table.writeClass === 'push-only') return
-  const columns = agentColumns(table).map((name) => `t.${name}`)
+  {
+    principal,
+    after,
+    room,
+  }: { principal: Principal; after: string | null; room: { rows: number; bytes: number } },
+): Promise<{ rows: number; bytes: number; last: string | undefined }> {
   const where = scopeCondition(table, principal)
-  const { rows } = await session.query<{ id: string; image: string }>(
-    `SELECT t.id, row_to_json(r)::text AS image FROM ${table.name} t, LATERAL (SELECT ${columns.join(', ')}) r WHERE ${where}`,
-    where.includes('$1') ? [principal.userId] : [],
+  const columns = agentColumns(table).map((name) => `t.${name}`)
+  const parameters = where.includes('$1') ? [principal.userId] : []
+  const more = after === null ? '' : ` AND t.id > $${parameters.push(after)}`
+  // A cursor: rows may have a kilobyte or a megabyte, and only reading them tells.
+  await session.query(
+    `DECLARE page NO SCROLL CURSOR FOR SELECT t.id, row_to_json(r)::text AS image FROM ${table.name} t, LATERAL (SELECT ${columns.join(', ')}) r
+    WHERE ${where}${more} ORDER BY t.id`,
+    parameters,
   )
   const keys = keysHeld(table, principal)
+  let count = 0
+  let bytes = 0
+  let last: string | undefined
+  for (;;) {
+    const wanted = Math.min(room.rows - count, fetchSize(count, bytes, room.bytes))
+    const { rows } = await session.query<{ id: string; image: string }>(
+      `FETCH ${Math.max(1, wanted)} FROM page`,
+    )
+    for (const { id, image } of rows) {
+      builder.add({ tbl: table.number, id, image, keysBefore: [], keysAfter: keys })
+      bytes += image.length
+      last = id
+    }
+    count += rows.length
+    if (rows.length < Math.max(1, wanted)) last = undefined
+    if (last === undefined || count >= room.rows || bytes >= room.bytes) break
+  }
+  await session.query('CLOSE page')
+  return { rows: count, bytes, last }
+}
+
+const FETCH_FIRST = 64
+
+/** As many rows as fit the rest of the page, if they are as large as those before. */
+function fetchSize(count: number, bytes: number, room: number): number {
+  if (count === 0) return FETCH_FIRST
+  return Math.ceil((room - bytes) / (bytes / count))
+}
+
+/** Reads rows of a table into a batch, under keys by which they are in its scope. `$1` of `where` is the user. */
+export async function readRows(
+  session: Session,
+  builder: PullBuilder,
+  table: TableDefinition,
+  { where, userId, keys }: { where: string; userId: string; keys: readonly string[] },
+): Promise<void> {
+  const columns = agentColumns(table).map((name) => `t.${name}`)
+  const { rows } = await session.query<{ id: string; image: string }>(
+    `SELECT t.id, row_to_json(r)::text AS image FROM ${table.name} t, LATERAL (SELECT ${columns.join(', ')}) r WHERE ${where}`,
+    where.includes('$1') ? [userId] : [],
+  )
   for (const { id, image } of rows) {
     builder.add({ tbl: table.number, id, image, keysBefore: [], keysAfter: keys })
   }

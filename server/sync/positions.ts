@@ -31,6 +31,15 @@ export async function latestBatch(session: Session): Promise<Batch | undefined> 
   return rows[0]
 }
 
+/** The batch of a position; undefined where it was thinned away. */
+export async function batchAt(session: Session, position: number): Promise<Batch | undefined> {
+  const { rows } = await session.query<Batch>(
+    'SELECT position, nonce, snapshot::text AS snapshot FROM sync.batch WHERE position = $1',
+    [position],
+  )
+  return rows[0]
+}
+
 /**
  * Makes a batch when something is new, and returns it. The lock is taken in one statement and the snapshot in the next:
  * in one and the same, position n+1 could hold an older snapshot than n. `wait` waits for another server's turn.

@@ -47,6 +47,11 @@ export class PullBuilder {
     )
   }
 
+  /** Rows so far, those that go included. */
+  get rows(): number {
+    return this.#rows.size
+  }
+
   /** Takes an entry of the log, in order; those outside the scope are passed over. */
   add(entry: LogEntry): void {
     const { keysBefore, keysAfter } = entry

@@ -1,13 +1,15 @@
 import { AgentDBError } from '../../schema/errors.ts'
 import { timestampOfMicros, type Clock } from '../../schema/values/timestamp.ts'
 import { readIdentity, type Connection } from '../../src/internal-for-sync.ts'
-import type { ChecksumResponse, PullResponse } from '../protocol/messages.ts'
-import { applyBatch, NeedsWholeScopeSignal, type Change } from './apply-batch.ts'
+import type { ChecksumResponse, PushRequest } from '../protocol/messages.ts'
+import type { AppliedBatch, Change } from './apply-batch.ts'
 import { Backoff } from './backoff.ts'
 import { Emitter } from './emitter.ts'
+import { forkStore, lastFork, markIntroduced, unintroduced, type Fork } from './fork-store.ts'
 import { localChecksum } from './local-checksum.ts'
 import { Outbox } from './outbox.ts'
 import type { Outcome } from './outcome-log.ts'
+import { Puller, type Progress, type StoreCursor } from './puller.ts'
 import { lockStore } from './store-lock.ts'
 import { RetryLaterError, type Transport } from './transport.ts'
 
@@ -35,8 +37,10 @@ export interface SyncStatus {
   readonly nextRetryAt: string | undefined
   /** Position of the centre up to which this store has seen everything. */
   readonly position: number
-  /** A pull of the whole scope is under way: what is read meanwhile may be incomplete. */
+  /** The whole scope is being read: what is there may be incomplete, and nothing is pushed until it is there. */
   readonly hydrating: boolean
+  /** When this store last became a client of its own, since its file was copied or restored. */
+  readonly lastFork: Fork | undefined
 }
 
 export type SyncEvents = {
@@ -45,6 +49,10 @@ export type SyncEvents = {
   status: SyncStatus
   /** Rows that a batch of the centre changed here. */
   change: readonly Change[]
+  /** How far reading the whole scope has come; a small one comes at once, without. */
+  progress: Progress
+  /** The centre knows other work under this store's numbers: it became a client of its own, and goes on. */
+  fork: Fork
 }
 
 export interface EngineOptions {
@@ -58,14 +66,6 @@ export interface EngineOptions {
   readonly pullWaitMs: number
   readonly retryMinMs: number
   readonly retryMaxMs: number
-}
-
-/** Where a store stands. */
-interface StoreCursor {
-  readonly cursor: string | undefined
-  readonly nonce: string | null
-  readonly position: number
-  readonly ackedSeq: number
 }
 
 /** Errors that trying again does not mend. */
@@ -95,29 +95,37 @@ export class SyncEngine {
   readonly #abort = new AbortController()
   readonly #lock: { release(): void }
   readonly #backoff: Backoff
+  readonly #puller: Puller
   readonly #stopListening: () => void
   #state: SyncState = 'idle'
   #lastError: SyncStatus['lastError']
   #nextRetryAt: string | undefined
-  #hydrating = false
   /** Sent and not yet acknowledged; a hint only, lost on restart. */
   #sentThrough = 0
   #sentAtMs = 0
   #wake: (() => void) | undefined
   #exclusive: Promise<unknown> = Promise.resolve()
   #loops: Promise<unknown> | undefined
-  #pullAbort: AbortController | undefined
+  /** A client that the centre was told the ancestor of. */
+  #introduced: string | undefined
   #liveAfterMs = 0
 
   constructor(options: EngineOptions) {
     this.#options = options
     const { connection } = options
     this.#lock = lockStore(connection.path)
-    this.#outbox = new Outbox(connection, readIdentity(connection).clientId)
+    this.#outbox = new Outbox(connection)
     this.#backoff = new Backoff({
       minMs: options.retryMinMs,
       maxMs: options.retryMaxMs,
       random: options.random,
+    })
+    this.#puller = new Puller({
+      ...options,
+      signal: this.#abort.signal,
+      isOver: () => this.#isOver(),
+      onApplied: (applied) => this.#applied(applied),
+      onProgress: (progress) => this.#emitter.emit('progress', progress),
     })
     this.#stopListening = connection.onCommit(() => this.#wake?.())
   }
@@ -135,6 +143,7 @@ export class SyncEngine {
   status(): SyncStatus {
     const { connection, clock } = this.#options
     const open = connection.isOpen
+    const cursor = open ? this.#cursor() : undefined
     const pending = open ? this.#outbox.pending() : undefined
     const oldest = pending?.oldestClock
     return {
@@ -144,15 +153,17 @@ export class SyncEngine {
         oldest === undefined ? undefined : Math.max(0, Math.round((clock() - oldest) / 1000)),
       lastError: this.#lastError,
       nextRetryAt: this.#nextRetryAt,
-      position: open ? this.#cursor().position : 0,
-      hydrating: this.#hydrating,
+      position: cursor?.position ?? 0,
+      hydrating: cursor?.hydrating ?? false,
+      lastFork: open ? lastFork(this.#options.connection) : undefined,
     }
   }
 
   /** Pushes and pulls until everything that was pending at the call is acknowledged and the head is reached. */
   async now(): Promise<void> {
     this.#mustRun()
-    const { lastSeq } = this.#outbox.pending()
+    let { clientId } = this.#cursor()
+    let { lastSeq } = this.#outbox.pending()
     try {
       for (let rounds = 0; ; rounds++) {
         if (rounds > DRAIN_ROUNDS_MAX)
@@ -162,7 +173,10 @@ export class SyncEngine {
           )
         await this.#pushAll(rounds > 0)
         await this.#pullOnce(0)
-        if (this.#cursor().ackedSeq >= lastSeq) return
+        const stands = this.#cursor()
+        if (stands.clientId !== clientId) ({ lastSeq } = this.#outbox.pending())
+        else if (stands.ackedSeq >= lastSeq) return
+        ;({ clientId } = stands)
       }
     } catch (error) {
       // What stopped the sync meanwhile broke off this call, too; it is the reason.
@@ -229,31 +243,26 @@ export class SyncEngine {
     await this.#pullOnce(isLive ? this.#options.pullWaitMs : 0)
     this.#backoff.reset()
     if (this.#state !== 'live' && !this.#isOver()) this.#become('live')
+    // What waited until the whole scope was there.
+    this.#wake?.()
   }
 
-  /** Takes batches from one stream for as long as it lasts. */
   async #follow(): Promise<void> {
     await this.#options.checkToken()
-    const { transport, connection } = this.#options
-    const { clientId } = readIdentity(connection)
-    let from: StoreCursor = this.#cursor()
+    await this.#mustBeKnown()
+    const { clientId } = this.#cursor()
     let hasBatches = false
     try {
-      const stream = transport.live?.({ clientId, ...from }, this.#abort.signal) ?? []
-      for await (const batch of stream) {
-        if (this.#isOver()) return
+      await this.#puller.follow(() => {
         hasBatches = true
-        this.#apply(batch, from)
-        from = { ...from, nonce: batch.nonce, position: batch.position }
         this.#backoff.reset()
-      }
+      })
     } catch (error) {
-      if (error instanceof NeedsWholeScopeSignal) return this.#pullWhole()
+      if (isStoreFork(error)) return this.#fork(clientId, error)
       // A proxy that buffers swallows a stream, but not an answer.
       if (!hasBatches && isUnreachable(error)) this.#liveAfterMs = performance.now() + LIVE_RETRY_MS
       throw error
     }
-    if (!this.#isOver()) throw new AgentDBError('UNREACHABLE', 'the centre ended the live stream')
   }
 
   /** Sends what has not been sent; what stays unacknowledged for long is sent again from there. */
@@ -261,17 +270,64 @@ export class SyncEngine {
     await this.#options.checkToken()
     await this.#serialized(async () => {
       for (;;) {
-        const { ackedSeq } = this.#cursor()
+        await this.#introduce()
+        const { clientId, ackedSeq, hydrating } = this.#cursor()
+        // Pages are of no one position; what is written on top of them is sent when they are whole.
+        if (hydrating && unintroduced(this.#options.connection) === undefined) return
         const overdue = performance.now() - this.#sentAtMs > ACKNOWLEDGEMENT_MS_MAX
         if (this.#sentThrough < ackedSeq || again || overdue) this.#sentThrough = ackedSeq
         again = false
         const request = this.#outbox.nextPush(this.#sentThrough + 1)
-        if (request === undefined) return
-        const { nextSeq } = await this.#options.transport.push(request, this.#abort.signal)
+        if (request === undefined) return markIntroduced(this.#options.connection, clientId)
+        const nextSeq = await this.#push(request)
+        // A batch may have shown meanwhile that these numbers are another's.
+        if (nextSeq === undefined || this.#cursor().clientId !== request.clientId) continue
         this.#sentThrough = Math.max(nextSeq - 1, this.#sentThrough)
         this.#sentAtMs = performance.now()
       }
     })
+  }
+
+  /** Where to go on; undefined where the centre has other work under these numbers, and the store forked. */
+  async #push(request: PushRequest): Promise<number | undefined> {
+    try {
+      return (await this.#options.transport.push(request, this.#abort.signal)).nextSeq
+    } catch (error) {
+      if (!isStoreFork(error)) throw error
+      this.#fork(request.clientId, error)
+      return undefined
+    }
+  }
+
+  /** Tells the centre what the store was before it forked. Nothing may come before this. */
+  async #introduce(): Promise<void> {
+    const { connection, transport } = this.#options
+    const { clientId } = readIdentity(connection)
+    const ancestor = unintroduced(connection)
+    if (ancestor === undefined || this.#introduced === clientId) return
+    await transport.introduce({ clientId, ancestor }, this.#abort.signal)
+    this.#introduced = clientId
+  }
+
+  /**
+   * After a fork all that is pending is sent before anything is pulled: some of it the centre may have applied, and its
+   * rows are to come in the batch that says so.
+   */
+  async #mustBeKnown(): Promise<void> {
+    if (unintroduced(this.#options.connection) !== undefined) await this.#pushAll(false)
+  }
+
+  /** The centre knows other work under the numbers of a client: from now on the store is another one. */
+  #fork(from: string, error: AgentDBError): void {
+    const { connection, clock } = this.#options
+    const at = timestampOfMicros(clock())
+    const fork = forkStore(connection, from, { at, reason: error.message })
+    if (fork === undefined) return
+    this.#sentThrough = 0
+    this.#puller.interrupt()
+    this.#emitter.emit('fork', fork)
+    this.#emitter.emit('status', this.status())
+    this.#wake?.()
   }
 
   /** One push at a time: two in flight could arrive in the other order. */
@@ -283,78 +339,26 @@ export class SyncEngine {
 
   async #pullOnce(waitMs: number): Promise<void> {
     await this.#options.checkToken()
-    // A pull that waits would apply its batch after one asked for later; the later one takes its place.
-    if (waitMs === 0) this.#pullAbort?.abort()
-    const abort = new AbortController()
-    if (waitMs > 0) this.#pullAbort = abort
-    const signal = AbortSignal.any([this.#abort.signal, abort.signal])
-    try {
-      // An answer made for where the store no longer stands is dropped; who wants the head now asks again.
-      for (;;) {
-        const isApplied = await this.#pullAndApply(this.#cursor(), waitMs, signal)
-        if (isApplied || waitMs > 0 || this.#isOver()) return
+    for (;;) {
+      await this.#mustBeKnown()
+      const { clientId } = this.#cursor()
+      try {
+        return await this.#puller.pull(waitMs)
+      } catch (error) {
+        if (!isStoreFork(error)) throw error
+        this.#fork(clientId, error)
       }
-    } catch (error) {
-      if (error instanceof NeedsWholeScopeSignal) return this.#pullWhole()
-      if (abort.signal.aborted && !this.#abort.signal.aborted) return
-      throw error
     }
   }
 
-  async #pullWhole(): Promise<void> {
-    await this.#pullAndApply({ ...this.#cursor(), cursor: undefined }, 0, this.#abort.signal)
-  }
-
-  async #pullAndApply(from: StoreCursor, waitMs: number, signal: AbortSignal): Promise<boolean> {
-    const { clientId } = readIdentity(this.#options.connection)
-    const { cursor, ackedSeq } = from
-    this.#hydrating = cursor === undefined
-    try {
-      const batch = await this.#options.transport.pull(
-        { clientId, cursor, ackedSeq, waitMs },
-        signal,
-      )
-      return !this.#isOver() && this.#apply(batch, from)
-    } finally {
-      this.#hydrating = false
-    }
-  }
-
-  /**
-   * Applies what the centre has told of the span after `from`. False where the store no longer stands within that span:
-   * another pull was faster (I4). Within it, rows that the store has already seen come once more as they are now.
-   */
-  #apply(batch: PullResponse, from: StoreCursor): boolean {
-    const { connection, clock } = this.#options
-    const now = this.#cursor()
-    const isOneHistory = now.nonce === from.nonce || now.nonce === batch.nonce
-    if (isOneHistory && batch.position < now.position) return false
-    if (!batch.whole && !(isOneHistory && from.position <= now.position)) return false
-    const applied = applyBatch(
-      connection,
-      readIdentity(connection),
-      batch,
-      timestampOfMicros(clock()),
-    )
-    for (const outcome of applied.outcomes) this.#emitter.emit('outcome', outcome)
-    if (applied.changes.length > 0) this.#emitter.emit('change', applied.changes)
-    if (applied.outcomes.length > 0) this.#emitter.emit('status', this.status())
-    return true
+  #applied({ outcomes, changes }: AppliedBatch): void {
+    for (const outcome of outcomes) this.#emitter.emit('outcome', outcome)
+    if (changes.length > 0) this.#emitter.emit('change', changes)
+    if (outcomes.length > 0) this.#emitter.emit('status', this.status())
   }
 
   #cursor(): StoreCursor {
-    const row = this.#options.connection.get<{
-      cursor: string | null
-      nonce: string | null
-      position: number
-      acked_seq: number
-    }>('SELECT cursor, nonce, position, acked_seq FROM sync_state')
-    return {
-      cursor: row?.cursor ?? undefined,
-      nonce: row?.nonce ?? null,
-      position: row?.position ?? 0,
-      ackedSeq: row?.acked_seq ?? 0,
-    }
+    return this.#puller.cursor()
   }
 
   #failed(error: unknown): void {
@@ -411,6 +415,9 @@ export class SyncEngine {
 
 /** Rounds of push and pull before `now` gives up on an acknowledgement. */
 const DRAIN_ROUNDS_MAX = 20
+
+const isStoreFork = (error: unknown): error is AgentDBError =>
+  error instanceof AgentDBError && error.code === 'STORE_FORKED'
 
 const isUnreachable = (error: unknown): boolean =>
   error instanceof AgentDBError && error.code === 'UNREACHABLE'

@@ -16,6 +16,10 @@ DROP FUNCTION create_audit_logs_partition(date);
 
 DROP FUNCTION create_audit_log();
 
+DROP FUNCTION move_conversation_embeddings();
+
+DROP FUNCTION update_conversation_stats_of_changed();
+
 DROP FUNCTION update_conversation_stats();
 
 DROP FUNCTION update_updated_at_column();

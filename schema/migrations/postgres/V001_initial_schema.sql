@@ -46,6 +46,11 @@ CREATE TABLE sync.batch (
   at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+CREATE TABLE sync.floor (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  position bigint NOT NULL
+);
+
 CREATE TABLE sync.log (
   seq bigint GENERATED ALWAYS AS IDENTITY,
   xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -83,6 +88,7 @@ CREATE TABLE sync.client (
   tx_id text,
   ancestor uuid,
   common_seq bigint,
+  common_clock bigint,
   created_at timestamptz NOT NULL DEFAULT now(),
   seen_at timestamptz NOT NULL DEFAULT now()
 );
@@ -91,7 +97,15 @@ CREATE TABLE sync.applied (
   tx_id text PRIMARY KEY,
   client_id uuid NOT NULL,
   seq bigint NOT NULL,
+  clock bigint NOT NULL,
   at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE sync.repeated (
+  client_id uuid NOT NULL,
+  seq bigint NOT NULL,
+  tx_id text NOT NULL,
+  PRIMARY KEY (client_id, seq)
 );
 
 CREATE TABLE sync.outcome (
@@ -616,6 +630,8 @@ CREATE INDEX idx_embeddings_collection ON embeddings (collection, model);
 
 CREATE INDEX idx_embeddings_user_id ON embeddings (user_id);
 
+CREATE INDEX idx_embeddings_conversation ON embeddings (substr((payload ->> 'conversation_id'), 1, 36)) WHERE collection = 'conversation_embeddings';
+
 COMMENT ON TABLE embeddings IS 'Vectors with their payload; the truth behind every vector index';
 
 COMMENT ON COLUMN embeddings.payload IS 'Fields of the collection: path and language, title and section, conversation, incident';
@@ -645,6 +661,47 @@ CREATE TRIGGER update_conversation_stats_on_message AFTER INSERT ON messages REF
 
 CREATE TRIGGER update_conversation_stats_on_message_delete AFTER DELETE ON messages REFERENCING OLD TABLE AS changed
   FOR EACH STATEMENT EXECUTE FUNCTION update_conversation_stats('-1');
+
+CREATE FUNCTION update_conversation_stats_of_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off AS $$
+DECLARE touched uuid[];
+BEGIN
+  touched := ARRAY(SELECT n.id FROM new_rows n JOIN old_rows o ON o.id = n.id WHERE (o.conversation_id, o.tokens_used) IS DISTINCT FROM (n.conversation_id, n.tokens_used));
+  IF cardinality(touched) = 0 THEN RETURN NULL; END IF;
+  PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true);
+  PERFORM 1 FROM conversations c WHERE c.id = ANY (ARRAY(
+      SELECT o.conversation_id FROM old_rows o WHERE o.id = ANY (touched) UNION SELECT n.conversation_id FROM new_rows n WHERE n.id = ANY (touched)))
+    ORDER BY c.id FOR NO KEY UPDATE;
+  UPDATE conversations c SET
+    message_count = coalesce(c.message_count, 0) + s.messages,
+    total_tokens = coalesce(c.total_tokens, 0) + s.tokens,
+    last_message_at = greatest(c.last_message_at, s.latest)
+  FROM (SELECT m.conversation_id, sum(m.messages)::integer AS messages, sum(m.tokens)::integer AS tokens, max(m.latest) AS latest
+    FROM (SELECT o.conversation_id, -1 AS messages, -coalesce(o.tokens_used, 0) AS tokens, NULL::timestamptz AS latest FROM old_rows o WHERE o.id = ANY (touched)
+      UNION ALL SELECT n.conversation_id, 1, coalesce(n.tokens_used, 0), n.created_at FROM new_rows n WHERE n.id = ANY (touched)) m
+    GROUP BY m.conversation_id) s
+  WHERE c.id = s.conversation_id;
+  RETURN NULL;
+END $$;
+
+CREATE TRIGGER update_conversation_stats_on_message_update AFTER UPDATE ON messages REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION update_conversation_stats_of_changed();
+
+CREATE FUNCTION move_conversation_embeddings() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+SET enable_seqscan = off AS $$
+DECLARE along uuid[];
+BEGIN
+  along := ARRAY(SELECT e.id FROM embeddings e WHERE e.collection = 'conversation_embeddings'
+    AND substr((e.payload ->> 'conversation_id'), 1, 36) = NEW.id::text AND e.user_id = OLD.user_id ORDER BY e.id FOR NO KEY UPDATE);
+  IF cardinality(along) = 0 THEN RETURN NULL; END IF;
+  UPDATE embeddings e SET user_id = NEW.user_id,
+    payload = CASE WHEN e.payload ->> 'user_id' = OLD.user_id::text THEN jsonb_set(e.payload, '{user_id}', to_jsonb(NEW.user_id::text)) ELSE e.payload END
+  WHERE e.id = ANY (along);
+  RETURN NULL;
+END $$;
+
+CREATE TRIGGER move_conversation_embeddings AFTER UPDATE OF user_id ON conversations FOR EACH ROW
+  WHEN (OLD.user_id IS DISTINCT FROM NEW.user_id) EXECUTE FUNCTION move_conversation_embeddings();
 
 CREATE FUNCTION create_audit_log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC' AS $$
 BEGIN
@@ -841,6 +898,48 @@ BEGIN
   RETURN found_keys;
 END $$;
 
+CREATE FUNCTION sync.move_below_conversations(moved uuid[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE below uuid[];
+BEGIN
+  below := ARRAY(SELECT c.id FROM messages c WHERE c.conversation_id = ANY (moved) ORDER BY c.id);
+  PERFORM 1 FROM sync.row_meta m WHERE m.tbl = 4 AND m.id = ANY (below) ORDER BY m.id FOR UPDATE;
+  INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer)
+  SELECT 4, b.id, p.keys, p.keys_before, pg_current_xact_id(), sync.clock(), sync.writer()
+  FROM unnest(below) b(id)
+  CROSS JOIN LATERAL (SELECT c.conversation_id AS parent FROM messages c WHERE c.id = b.id OFFSET 0) c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 3 AND own.id = c.parent OFFSET 0) p
+  ORDER BY b.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys;
+  INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
+  SELECT 4, b.id, 'update', t.image, m.keys_before, m.keys
+  FROM unnest(below) b(id)
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 4 AND own.id = b.id OFFSET 0) m
+  CROSS JOIN LATERAL (SELECT to_jsonb(t) AS image FROM messages t WHERE t.id = b.id OFFSET 0) t
+  ORDER BY b.id;
+END $$;
+
+CREATE FUNCTION sync.move_below_workflow_executions(moved uuid[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE below uuid[];
+BEGIN
+  below := ARRAY(SELECT c.id FROM step_executions c WHERE c.workflow_execution_id = ANY (moved) ORDER BY c.id);
+  PERFORM 1 FROM sync.row_meta m WHERE m.tbl = 7 AND m.id = ANY (below) ORDER BY m.id FOR UPDATE;
+  INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer)
+  SELECT 7, b.id, p.keys, p.keys_before, pg_current_xact_id(), sync.clock(), sync.writer()
+  FROM unnest(below) b(id)
+  CROSS JOIN LATERAL (SELECT c.workflow_execution_id AS parent FROM step_executions c WHERE c.id = b.id OFFSET 0) c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 6 AND own.id = c.parent OFFSET 0) p
+  ORDER BY b.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys;
+  INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
+  SELECT 7, b.id, 'update', t.image, m.keys_before, m.keys
+  FROM unnest(below) b(id)
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 7 AND own.id = b.id OFFSET 0) m
+  CROSS JOIN LATERAL (SELECT to_jsonb(t) AS image FROM step_executions t WHERE t.id = b.id OFFSET 0) t
+  ORDER BY b.id;
+END $$;
+
 CREATE FUNCTION sync.capture_users_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
 SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
 BEGIN
@@ -886,7 +985,7 @@ BEGIN
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
   SELECT 1, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
@@ -895,6 +994,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 1 AND own.id = c.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT to_jsonb(t) - ARRAY['password_hash', 'mfa_secret', 'api_key_hash', 'last_login_ip', 'failed_login_attempts', 'locked_until'] AS image FROM users t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
+
   RETURN NULL;
 END $$;
 
@@ -919,17 +1019,17 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER sync_capture_insert AFTER INSERT ON users REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON users REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_users_insert();
-ALTER TABLE users ENABLE ALWAYS TRIGGER sync_capture_insert;
+ALTER TABLE users ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
 
-CREATE TRIGGER sync_capture_update AFTER UPDATE ON users REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON users REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_users_update();
-ALTER TABLE users ENABLE ALWAYS TRIGGER sync_capture_update;
+ALTER TABLE users ENABLE ALWAYS TRIGGER zz_sync_capture_update;
 
-CREATE TRIGGER sync_capture_delete AFTER DELETE ON users REFERENCING OLD TABLE AS old_rows
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON users REFERENCING OLD TABLE AS old_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_users_delete();
-ALTER TABLE users ENABLE ALWAYS TRIGGER sync_capture_delete;
+ALTER TABLE users ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
 
 CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON users FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
 
@@ -962,9 +1062,6 @@ BEGIN
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
     RAISE EXCEPTION 'agentdb: sessions.id never changes; delete the row and insert another' USING ERRCODE = 'integrity_constraint_violation';
   END IF;
-  IF EXISTS (SELECT 1 FROM old_rows o JOIN new_rows n ON n.id = o.id WHERE o.user_id IS DISTINCT FROM n.user_id) THEN
-    RAISE EXCEPTION 'agentdb: sessions.user_id decides who owns the row; changing it is not supported yet' USING ERRCODE = 'feature_not_supported';
-  END IF;
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
   SELECT 2, n.id, ARRAY['u:' || n.user_id::text], ARRAY['u:' || o.user_id::text], pg_current_xact_id(), sync.clock(), sync.writer(),
     jsonb_strip_nulls(jsonb_build_object(
@@ -981,7 +1078,7 @@ BEGIN
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
   SELECT 2, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
@@ -990,6 +1087,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 2 AND own.id = c.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT to_jsonb(t) - ARRAY['token_hash', 'refresh_token_hash'] AS image FROM sessions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
+
   RETURN NULL;
 END $$;
 
@@ -1014,17 +1112,17 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER sync_capture_insert AFTER INSERT ON sessions REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON sessions REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_sessions_insert();
-ALTER TABLE sessions ENABLE ALWAYS TRIGGER sync_capture_insert;
+ALTER TABLE sessions ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
 
-CREATE TRIGGER sync_capture_update AFTER UPDATE ON sessions REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON sessions REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_sessions_update();
-ALTER TABLE sessions ENABLE ALWAYS TRIGGER sync_capture_update;
+ALTER TABLE sessions ENABLE ALWAYS TRIGGER zz_sync_capture_update;
 
-CREATE TRIGGER sync_capture_delete AFTER DELETE ON sessions REFERENCING OLD TABLE AS old_rows
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON sessions REFERENCING OLD TABLE AS old_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_sessions_delete();
-ALTER TABLE sessions ENABLE ALWAYS TRIGGER sync_capture_delete;
+ALTER TABLE sessions ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
 
 CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON sessions FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
 
@@ -1052,13 +1150,15 @@ END $$;
 
 CREATE FUNCTION sync.capture_conversations_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
 SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+DECLARE moved uuid[];
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
     RAISE EXCEPTION 'agentdb: conversations.id never changes; delete the row and insert another' USING ERRCODE = 'integrity_constraint_violation';
   END IF;
-  IF EXISTS (SELECT 1 FROM old_rows o JOIN new_rows n ON n.id = o.id WHERE o.user_id IS DISTINCT FROM n.user_id) THEN
-    RAISE EXCEPTION 'agentdb: conversations.user_id decides who owns the row; changing it is not supported yet' USING ERRCODE = 'feature_not_supported';
+  moved := ARRAY(SELECT n.id FROM new_rows n JOIN old_rows o ON o.id = n.id WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.id);
+  IF cardinality(moved) > 0 THEN
+    PERFORM 1 FROM sync.row_meta m WHERE m.tbl = 3 AND m.id = ANY (moved) ORDER BY m.id FOR UPDATE;
   END IF;
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
   SELECT 3, n.id, ARRAY['u:' || n.user_id::text], ARRAY['u:' || o.user_id::text], pg_current_xact_id(), sync.clock(), sync.writer(),
@@ -1079,7 +1179,7 @@ BEGIN
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
   SELECT 3, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
@@ -1088,6 +1188,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 3 AND own.id = c.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM conversations t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
+  IF cardinality(moved) > 0 THEN PERFORM sync.move_below_conversations(moved); END IF;
   RETURN NULL;
 END $$;
 
@@ -1112,17 +1213,17 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER sync_capture_insert AFTER INSERT ON conversations REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON conversations REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_conversations_insert();
-ALTER TABLE conversations ENABLE ALWAYS TRIGGER sync_capture_insert;
+ALTER TABLE conversations ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
 
-CREATE TRIGGER sync_capture_update AFTER UPDATE ON conversations REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON conversations REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_conversations_update();
-ALTER TABLE conversations ENABLE ALWAYS TRIGGER sync_capture_update;
+ALTER TABLE conversations ENABLE ALWAYS TRIGGER zz_sync_capture_update;
 
-CREATE TRIGGER sync_capture_delete AFTER DELETE ON conversations REFERENCING OLD TABLE AS old_rows
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON conversations REFERENCING OLD TABLE AS old_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_conversations_delete();
-ALTER TABLE conversations ENABLE ALWAYS TRIGGER sync_capture_delete;
+ALTER TABLE conversations ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
 
 CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON conversations FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
 
@@ -1152,13 +1253,17 @@ END $$;
 
 CREATE FUNCTION sync.capture_messages_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
 SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+DECLARE moved uuid[];
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
     RAISE EXCEPTION 'agentdb: messages.id never changes; delete the row and insert another' USING ERRCODE = 'integrity_constraint_violation';
   END IF;
-  IF EXISTS (SELECT 1 FROM old_rows o JOIN new_rows n ON n.id = o.id WHERE o.conversation_id IS DISTINCT FROM n.conversation_id) THEN
-    RAISE EXCEPTION 'agentdb: messages.conversation_id decides who owns the row; changing it is not supported yet' USING ERRCODE = 'feature_not_supported';
+  moved := ARRAY(SELECT n.id FROM new_rows n JOIN old_rows o ON o.id = n.id WHERE o.conversation_id IS DISTINCT FROM n.conversation_id ORDER BY n.id);
+  IF cardinality(moved) > 0 THEN
+    PERFORM 1 FROM sync.row_meta p WHERE p.tbl = 3 AND p.id = ANY (ARRAY(
+      SELECT n.conversation_id FROM new_rows n WHERE n.id = ANY (moved) UNION SELECT o.conversation_id FROM old_rows o WHERE o.id = ANY (moved)))
+    ORDER BY p.id FOR KEY SHARE;
   END IF;
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
   SELECT 4, n.id, coalesce((SELECT p.keys FROM sync.row_meta p WHERE p.tbl = 3 AND p.id = n.conversation_id), sync.keys_of_conversations(n.conversation_id)), coalesce((SELECT p.keys FROM sync.row_meta p WHERE p.tbl = 3 AND p.id = o.conversation_id), sync.keys_of_conversations(o.conversation_id)), pg_current_xact_id(), sync.clock(), sync.writer(),
@@ -1180,7 +1285,7 @@ BEGIN
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = CASE WHEN excluded.cols ? 'conversation_id' THEN excluded.keys ELSE m.keys END, keys_before = m.keys, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
   SELECT 4, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
@@ -1189,6 +1294,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 4 AND own.id = c.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM messages t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
+
   RETURN NULL;
 END $$;
 
@@ -1213,17 +1319,17 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER sync_capture_insert AFTER INSERT ON messages REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON messages REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_messages_insert();
-ALTER TABLE messages ENABLE ALWAYS TRIGGER sync_capture_insert;
+ALTER TABLE messages ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
 
-CREATE TRIGGER sync_capture_update AFTER UPDATE ON messages REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON messages REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_messages_update();
-ALTER TABLE messages ENABLE ALWAYS TRIGGER sync_capture_update;
+ALTER TABLE messages ENABLE ALWAYS TRIGGER zz_sync_capture_update;
 
-CREATE TRIGGER sync_capture_delete AFTER DELETE ON messages REFERENCING OLD TABLE AS old_rows
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON messages REFERENCING OLD TABLE AS old_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_messages_delete();
-ALTER TABLE messages ENABLE ALWAYS TRIGGER sync_capture_delete;
+ALTER TABLE messages ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
 
 CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON messages FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
 
@@ -1256,9 +1362,6 @@ BEGIN
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
     RAISE EXCEPTION 'agentdb: workflows.id never changes; delete the row and insert another' USING ERRCODE = 'integrity_constraint_violation';
   END IF;
-  IF EXISTS (SELECT 1 FROM old_rows o JOIN new_rows n ON n.id = o.id WHERE o.user_id IS DISTINCT FROM n.user_id) THEN
-    RAISE EXCEPTION 'agentdb: workflows.user_id decides who owns the row; changing it is not supported yet' USING ERRCODE = 'feature_not_supported';
-  END IF;
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
   SELECT 5, n.id, ARRAY['u:' || n.user_id::text], ARRAY['u:' || o.user_id::text], pg_current_xact_id(), sync.clock(), sync.writer(),
     jsonb_strip_nulls(jsonb_build_object(
@@ -1278,7 +1381,7 @@ BEGIN
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
   SELECT 5, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
@@ -1287,6 +1390,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 5 AND own.id = c.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM workflows t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
+
   RETURN NULL;
 END $$;
 
@@ -1311,17 +1415,17 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER sync_capture_insert AFTER INSERT ON workflows REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON workflows REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_workflows_insert();
-ALTER TABLE workflows ENABLE ALWAYS TRIGGER sync_capture_insert;
+ALTER TABLE workflows ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
 
-CREATE TRIGGER sync_capture_update AFTER UPDATE ON workflows REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON workflows REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_workflows_update();
-ALTER TABLE workflows ENABLE ALWAYS TRIGGER sync_capture_update;
+ALTER TABLE workflows ENABLE ALWAYS TRIGGER zz_sync_capture_update;
 
-CREATE TRIGGER sync_capture_delete AFTER DELETE ON workflows REFERENCING OLD TABLE AS old_rows
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON workflows REFERENCING OLD TABLE AS old_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_workflows_delete();
-ALTER TABLE workflows ENABLE ALWAYS TRIGGER sync_capture_delete;
+ALTER TABLE workflows ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
 
 CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON workflows FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
 
@@ -1349,13 +1453,15 @@ END $$;
 
 CREATE FUNCTION sync.capture_workflow_executions_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
 SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+DECLARE moved uuid[];
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
     RAISE EXCEPTION 'agentdb: workflow_executions.id never changes; delete the row and insert another' USING ERRCODE = 'integrity_constraint_violation';
   END IF;
-  IF EXISTS (SELECT 1 FROM old_rows o JOIN new_rows n ON n.id = o.id WHERE o.user_id IS DISTINCT FROM n.user_id) THEN
-    RAISE EXCEPTION 'agentdb: workflow_executions.user_id decides who owns the row; changing it is not supported yet' USING ERRCODE = 'feature_not_supported';
+  moved := ARRAY(SELECT n.id FROM new_rows n JOIN old_rows o ON o.id = n.id WHERE o.user_id IS DISTINCT FROM n.user_id ORDER BY n.id);
+  IF cardinality(moved) > 0 THEN
+    PERFORM 1 FROM sync.row_meta m WHERE m.tbl = 6 AND m.id = ANY (moved) ORDER BY m.id FOR UPDATE;
   END IF;
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
   SELECT 6, n.id, ARRAY['u:' || n.user_id::text], ARRAY['u:' || o.user_id::text], pg_current_xact_id(), sync.clock(), sync.writer(),
@@ -1382,7 +1488,7 @@ BEGIN
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
   SELECT 6, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
@@ -1391,6 +1497,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 6 AND own.id = c.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM workflow_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
+  IF cardinality(moved) > 0 THEN PERFORM sync.move_below_workflow_executions(moved); END IF;
   RETURN NULL;
 END $$;
 
@@ -1415,17 +1522,17 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER sync_capture_insert AFTER INSERT ON workflow_executions REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON workflow_executions REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_workflow_executions_insert();
-ALTER TABLE workflow_executions ENABLE ALWAYS TRIGGER sync_capture_insert;
+ALTER TABLE workflow_executions ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
 
-CREATE TRIGGER sync_capture_update AFTER UPDATE ON workflow_executions REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON workflow_executions REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_workflow_executions_update();
-ALTER TABLE workflow_executions ENABLE ALWAYS TRIGGER sync_capture_update;
+ALTER TABLE workflow_executions ENABLE ALWAYS TRIGGER zz_sync_capture_update;
 
-CREATE TRIGGER sync_capture_delete AFTER DELETE ON workflow_executions REFERENCING OLD TABLE AS old_rows
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON workflow_executions REFERENCING OLD TABLE AS old_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_workflow_executions_delete();
-ALTER TABLE workflow_executions ENABLE ALWAYS TRIGGER sync_capture_delete;
+ALTER TABLE workflow_executions ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
 
 CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON workflow_executions FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
 
@@ -1455,13 +1562,17 @@ END $$;
 
 CREATE FUNCTION sync.capture_step_executions_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
 SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+DECLARE moved uuid[];
 BEGIN
   PERFORM sync.require_read_committed();
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
     RAISE EXCEPTION 'agentdb: step_executions.id never changes; delete the row and insert another' USING ERRCODE = 'integrity_constraint_violation';
   END IF;
-  IF EXISTS (SELECT 1 FROM old_rows o JOIN new_rows n ON n.id = o.id WHERE o.workflow_execution_id IS DISTINCT FROM n.workflow_execution_id) THEN
-    RAISE EXCEPTION 'agentdb: step_executions.workflow_execution_id decides who owns the row; changing it is not supported yet' USING ERRCODE = 'feature_not_supported';
+  moved := ARRAY(SELECT n.id FROM new_rows n JOIN old_rows o ON o.id = n.id WHERE o.workflow_execution_id IS DISTINCT FROM n.workflow_execution_id ORDER BY n.id);
+  IF cardinality(moved) > 0 THEN
+    PERFORM 1 FROM sync.row_meta p WHERE p.tbl = 6 AND p.id = ANY (ARRAY(
+      SELECT n.workflow_execution_id FROM new_rows n WHERE n.id = ANY (moved) UNION SELECT o.workflow_execution_id FROM old_rows o WHERE o.id = ANY (moved)))
+    ORDER BY p.id FOR KEY SHARE;
   END IF;
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
   SELECT 7, n.id, coalesce((SELECT p.keys FROM sync.row_meta p WHERE p.tbl = 6 AND p.id = n.workflow_execution_id), sync.keys_of_workflow_executions(n.workflow_execution_id)), coalesce((SELECT p.keys FROM sync.row_meta p WHERE p.tbl = 6 AND p.id = o.workflow_execution_id), sync.keys_of_workflow_executions(o.workflow_execution_id)), pg_current_xact_id(), sync.clock(), sync.writer(),
@@ -1483,7 +1594,7 @@ BEGIN
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = CASE WHEN excluded.cols ? 'workflow_execution_id' THEN excluded.keys ELSE m.keys END, keys_before = m.keys, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
   SELECT 7, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
@@ -1492,6 +1603,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 7 AND own.id = c.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM step_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
+
   RETURN NULL;
 END $$;
 
@@ -1516,17 +1628,17 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER sync_capture_insert AFTER INSERT ON step_executions REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON step_executions REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_step_executions_insert();
-ALTER TABLE step_executions ENABLE ALWAYS TRIGGER sync_capture_insert;
+ALTER TABLE step_executions ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
 
-CREATE TRIGGER sync_capture_update AFTER UPDATE ON step_executions REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON step_executions REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_step_executions_update();
-ALTER TABLE step_executions ENABLE ALWAYS TRIGGER sync_capture_update;
+ALTER TABLE step_executions ENABLE ALWAYS TRIGGER zz_sync_capture_update;
 
-CREATE TRIGGER sync_capture_delete AFTER DELETE ON step_executions REFERENCING OLD TABLE AS old_rows
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON step_executions REFERENCING OLD TABLE AS old_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_step_executions_delete();
-ALTER TABLE step_executions ENABLE ALWAYS TRIGGER sync_capture_delete;
+ALTER TABLE step_executions ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
 
 CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON step_executions FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
 
@@ -1586,7 +1698,7 @@ BEGIN
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
   SELECT 8, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
@@ -1595,6 +1707,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 8 AND own.id = c.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM incidents t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
+
   RETURN NULL;
 END $$;
 
@@ -1619,17 +1732,17 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER sync_capture_insert AFTER INSERT ON incidents REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON incidents REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_incidents_insert();
-ALTER TABLE incidents ENABLE ALWAYS TRIGGER sync_capture_insert;
+ALTER TABLE incidents ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
 
-CREATE TRIGGER sync_capture_update AFTER UPDATE ON incidents REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON incidents REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_incidents_update();
-ALTER TABLE incidents ENABLE ALWAYS TRIGGER sync_capture_update;
+ALTER TABLE incidents ENABLE ALWAYS TRIGGER zz_sync_capture_update;
 
-CREATE TRIGGER sync_capture_delete AFTER DELETE ON incidents REFERENCING OLD TABLE AS old_rows
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON incidents REFERENCING OLD TABLE AS old_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_incidents_delete();
-ALTER TABLE incidents ENABLE ALWAYS TRIGGER sync_capture_delete;
+ALTER TABLE incidents ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
 
 CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON incidents FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
 
@@ -1682,7 +1795,7 @@ BEGIN
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
   SELECT 9, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
@@ -1691,6 +1804,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 9 AND own.id = c.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM runbooks t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
+
   RETURN NULL;
 END $$;
 
@@ -1715,17 +1829,17 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER sync_capture_insert AFTER INSERT ON runbooks REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON runbooks REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_runbooks_insert();
-ALTER TABLE runbooks ENABLE ALWAYS TRIGGER sync_capture_insert;
+ALTER TABLE runbooks ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
 
-CREATE TRIGGER sync_capture_update AFTER UPDATE ON runbooks REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON runbooks REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_runbooks_update();
-ALTER TABLE runbooks ENABLE ALWAYS TRIGGER sync_capture_update;
+ALTER TABLE runbooks ENABLE ALWAYS TRIGGER zz_sync_capture_update;
 
-CREATE TRIGGER sync_capture_delete AFTER DELETE ON runbooks REFERENCING OLD TABLE AS old_rows
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON runbooks REFERENCING OLD TABLE AS old_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_runbooks_delete();
-ALTER TABLE runbooks ENABLE ALWAYS TRIGGER sync_capture_delete;
+ALTER TABLE runbooks ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
 
 CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON runbooks FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
 
@@ -1776,7 +1890,7 @@ BEGIN
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
   SELECT 10, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
@@ -1785,6 +1899,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 10 AND own.id = c.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM runbook_executions t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
+
   RETURN NULL;
 END $$;
 
@@ -1809,17 +1924,17 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER sync_capture_insert AFTER INSERT ON runbook_executions REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON runbook_executions REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_runbook_executions_insert();
-ALTER TABLE runbook_executions ENABLE ALWAYS TRIGGER sync_capture_insert;
+ALTER TABLE runbook_executions ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
 
-CREATE TRIGGER sync_capture_update AFTER UPDATE ON runbook_executions REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON runbook_executions REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_runbook_executions_update();
-ALTER TABLE runbook_executions ENABLE ALWAYS TRIGGER sync_capture_update;
+ALTER TABLE runbook_executions ENABLE ALWAYS TRIGGER zz_sync_capture_update;
 
-CREATE TRIGGER sync_capture_delete AFTER DELETE ON runbook_executions REFERENCING OLD TABLE AS old_rows
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON runbook_executions REFERENCING OLD TABLE AS old_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_runbook_executions_delete();
-ALTER TABLE runbook_executions ENABLE ALWAYS TRIGGER sync_capture_delete;
+ALTER TABLE runbook_executions ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
 
 CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON runbook_executions FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
 
@@ -1852,9 +1967,6 @@ BEGIN
   IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
     RAISE EXCEPTION 'agentdb: embeddings.id never changes; delete the row and insert another' USING ERRCODE = 'integrity_constraint_violation';
   END IF;
-  IF EXISTS (SELECT 1 FROM old_rows o JOIN new_rows n ON n.id = o.id WHERE o.user_id IS DISTINCT FROM n.user_id) THEN
-    RAISE EXCEPTION 'agentdb: embeddings.user_id decides who owns the row; changing it is not supported yet' USING ERRCODE = 'feature_not_supported';
-  END IF;
   INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
   SELECT 12, n.id, ARRAY['u:' || n.user_id::text], ARRAY['u:' || o.user_id::text], pg_current_xact_id(), sync.clock(), sync.writer(),
     jsonb_strip_nulls(jsonb_build_object(
@@ -1869,7 +1981,7 @@ BEGIN
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
-  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = excluded.keys_before, cols = m.cols || excluded.cols;
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys, cols = m.cols || excluded.cols;
   PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
   INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
   SELECT 12, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
@@ -1878,6 +1990,7 @@ BEGIN
   CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 12 AND own.id = c.id OFFSET 0) m
   LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM embeddings t WHERE t.id = c.id OFFSET 0) t ON true
   ORDER BY c.id;
+
   RETURN NULL;
 END $$;
 
@@ -1902,17 +2015,17 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER sync_capture_insert AFTER INSERT ON embeddings REFERENCING NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON embeddings REFERENCING NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_embeddings_insert();
-ALTER TABLE embeddings ENABLE ALWAYS TRIGGER sync_capture_insert;
+ALTER TABLE embeddings ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
 
-CREATE TRIGGER sync_capture_update AFTER UPDATE ON embeddings REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON embeddings REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_embeddings_update();
-ALTER TABLE embeddings ENABLE ALWAYS TRIGGER sync_capture_update;
+ALTER TABLE embeddings ENABLE ALWAYS TRIGGER zz_sync_capture_update;
 
-CREATE TRIGGER sync_capture_delete AFTER DELETE ON embeddings REFERENCING OLD TABLE AS old_rows
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON embeddings REFERENCING OLD TABLE AS old_rows
   FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_embeddings_delete();
-ALTER TABLE embeddings ENABLE ALWAYS TRIGGER sync_capture_delete;
+ALTER TABLE embeddings ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
 
 CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON embeddings FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
 

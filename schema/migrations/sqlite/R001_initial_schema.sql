@@ -36,7 +36,11 @@ DROP TABLE users;
 
 DROP TABLE embedding_changes;
 
+DROP TABLE sync_ack;
+
 DROP TABLE sync_conflicts;
+
+DROP TABLE sync_placeholder;
 
 DROP TABLE sync_stub;
 

@@ -10,9 +10,12 @@ CREATE TABLE sync_state (
   nonce TEXT,
   position INTEGER NOT NULL DEFAULT 0,
   cursor TEXT,
+  page_cursor TEXT,
   acked_seq INTEGER NOT NULL DEFAULT 0,
   acked_id TEXT,
-  durable_seq INTEGER NOT NULL DEFAULT 0
+  durable_seq INTEGER NOT NULL DEFAULT 0,
+  ancestor TEXT,
+  introduced INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 
 CREATE TABLE sync_tx (
@@ -54,6 +57,19 @@ CREATE TABLE sync_stub (
   PRIMARY KEY (id, tbl)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE sync_placeholder (
+  id TEXT NOT NULL,
+  tbl INTEGER NOT NULL,
+  columns TEXT NOT NULL,
+  PRIMARY KEY (id, tbl)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sync_hydration (
+  id TEXT NOT NULL,
+  tbl INTEGER NOT NULL,
+  PRIMARY KEY (id, tbl)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE sync_conflicts (
   id TEXT PRIMARY KEY,
   at TEXT NOT NULL,
@@ -71,10 +87,19 @@ CREATE TABLE sync_conflicts (
   depends_on TEXT,
   mine TEXT,
   base TEXT,
-  theirs TEXT
+  theirs TEXT,
+  resolved TEXT CHECK (resolved IN ('retried', 'discarded', 'told'))
 ) STRICT;
 
 CREATE INDEX sync_conflicts_row ON sync_conflicts (row_id);
+
+CREATE INDEX sync_conflicts_tx ON sync_conflicts (tx_id) WHERE tx_id IS NOT NULL;
+
+CREATE TABLE sync_ack (
+  seq INTEGER PRIMARY KEY,
+  nonce TEXT NOT NULL,
+  position INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE embedding_changes (
   id TEXT PRIMARY KEY,
@@ -672,8 +697,8 @@ BEGIN
       || CASE WHEN OLD.tool_results IS NOT NEW.tool_results THEN ',"tool_results":' || json_quote(NEW.tool_results) ELSE '' END
       || CASE WHEN OLD.parent_message_id IS NOT NEW.parent_message_id THEN ',"parent_message_id":' || json_quote(NEW.parent_message_id) ELSE '' END
       || CASE WHEN OLD.sequence_number IS NOT NEW.sequence_number THEN ',"sequence_number":' || json_quote(NEW.sequence_number) ELSE '' END
-      || CASE WHEN OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment THEN ',"feedback_rating":' || json_quote(NEW.feedback_rating) ELSE '' END
-      || CASE WHEN OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment THEN ',"feedback_comment":' || json_quote(NEW.feedback_comment) ELSE '' END
+      || CASE WHEN (OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment) THEN ',"feedback_rating":' || json_quote(NEW.feedback_rating) ELSE '' END
+      || CASE WHEN (OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment) THEN ',"feedback_comment":' || json_quote(NEW.feedback_comment) ELSE '' END
       || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(NEW.created_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.conversation_id IS NOT NEW.conversation_id THEN ',"conversation_id":' || json_quote(OLD.conversation_id) ELSE '' END
       || CASE WHEN OLD.role IS NOT NEW.role THEN ',"role":' || json_quote(OLD.role) ELSE '' END
       || CASE WHEN OLD.content IS NOT NEW.content THEN ',"content":' || json_quote(OLD.content) ELSE '' END
@@ -685,8 +710,8 @@ BEGIN
       || CASE WHEN OLD.tool_results IS NOT NEW.tool_results THEN ',"tool_results":' || json_quote(OLD.tool_results) ELSE '' END
       || CASE WHEN OLD.parent_message_id IS NOT NEW.parent_message_id THEN ',"parent_message_id":' || json_quote(OLD.parent_message_id) ELSE '' END
       || CASE WHEN OLD.sequence_number IS NOT NEW.sequence_number THEN ',"sequence_number":' || json_quote(OLD.sequence_number) ELSE '' END
-      || CASE WHEN OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment THEN ',"feedback_rating":' || json_quote(OLD.feedback_rating) ELSE '' END
-      || CASE WHEN OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment THEN ',"feedback_comment":' || json_quote(OLD.feedback_comment) ELSE '' END
+      || CASE WHEN (OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment) THEN ',"feedback_rating":' || json_quote(OLD.feedback_rating) ELSE '' END
+      || CASE WHEN (OLD.feedback_rating IS NOT NEW.feedback_rating OR OLD.feedback_comment IS NOT NEW.feedback_comment) THEN ',"feedback_comment":' || json_quote(OLD.feedback_comment) ELSE '' END
       || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', NOT ((NEW.parent_message_id IS NULL AND OLD.parent_message_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM messages p WHERE p.id = OLD.parent_message_id))), NEW.conversation_id);
 END;
 
@@ -757,8 +782,9 @@ BEGIN
     VALUES ((SELECT tx FROM sync_state), 5, NEW.id, 'update', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
       || CASE WHEN OLD.name IS NOT NEW.name THEN ',"name":' || json_quote(NEW.name) ELSE '' END
       || CASE WHEN OLD.description IS NOT NEW.description THEN ',"description":' || json_quote(NEW.description) ELSE '' END
-      || CASE WHEN OLD.definition IS NOT NEW.definition OR OLD.version IS NOT NEW.version THEN ',"version":' || json_quote(NEW.version) ELSE '' END
-      || CASE WHEN OLD.definition IS NOT NEW.definition OR OLD.version IS NOT NEW.version THEN ',"definition":' || json_quote(NEW.definition) ELSE '' END
+      || CASE WHEN (OLD.definition IS NOT NEW.definition OR OLD.version IS NOT NEW.version) THEN ',"version":' || json_quote(NEW.version) ELSE '' END
+      || CASE WHEN (OLD.definition IS NOT NEW.definition OR OLD.version IS NOT NEW.version) AND NOT (OLD.definition IS NEW.definition AND (NEW.definition IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 5 AND instr(p.columns, '"definition"') > 0)) THEN ',"definition":' || json_quote(NEW.definition) ELSE '' END
       || CASE WHEN OLD.parameters IS NOT NEW.parameters THEN ',"parameters":' || json_quote(NEW.parameters) ELSE '' END
       || CASE WHEN OLD.environment_vars IS NOT NEW.environment_vars THEN ',"environment_vars":' || json_quote(NEW.environment_vars) ELSE '' END
       || CASE WHEN OLD.triggers IS NOT NEW.triggers THEN ',"triggers":' || json_quote(NEW.triggers) ELSE '' END
@@ -769,8 +795,9 @@ BEGIN
       || CASE WHEN OLD.deleted_at IS NOT NEW.deleted_at THEN ',"deleted_at":' || json_quote(NEW.deleted_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(OLD.user_id) ELSE '' END
       || CASE WHEN OLD.name IS NOT NEW.name THEN ',"name":' || json_quote(OLD.name) ELSE '' END
       || CASE WHEN OLD.description IS NOT NEW.description THEN ',"description":' || json_quote(OLD.description) ELSE '' END
-      || CASE WHEN OLD.definition IS NOT NEW.definition OR OLD.version IS NOT NEW.version THEN ',"version":' || json_quote(OLD.version) ELSE '' END
-      || CASE WHEN OLD.definition IS NOT NEW.definition OR OLD.version IS NOT NEW.version THEN ',"definition":' || json_quote(OLD.definition) ELSE '' END
+      || CASE WHEN (OLD.definition IS NOT NEW.definition OR OLD.version IS NOT NEW.version) THEN ',"version":' || json_quote(OLD.version) ELSE '' END
+      || CASE WHEN (OLD.definition IS NOT NEW.definition OR OLD.version IS NOT NEW.version) AND NOT (OLD.definition IS NEW.definition AND (NEW.definition IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 5 AND instr(p.columns, '"definition"') > 0)) THEN ',"definition":' || json_quote(OLD.definition) ELSE '' END
       || CASE WHEN OLD.parameters IS NOT NEW.parameters THEN ',"parameters":' || json_quote(OLD.parameters) ELSE '' END
       || CASE WHEN OLD.environment_vars IS NOT NEW.environment_vars THEN ',"environment_vars":' || json_quote(OLD.environment_vars) ELSE '' END
       || CASE WHEN OLD.triggers IS NOT NEW.triggers THEN ',"triggers":' || json_quote(OLD.triggers) ELSE '' END
@@ -833,7 +860,7 @@ BEGIN
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
     VALUES ((SELECT tx FROM sync_state), 6, NEW.id, 'update', '{' || substr(CASE WHEN OLD.workflow_id IS NOT NEW.workflow_id THEN ',"workflow_id":' || json_quote(NEW.workflow_id) ELSE '' END
       || CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"status":' || json_quote(NEW.status) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) THEN ',"status":' || json_quote(NEW.status) ELSE '' END
       || CASE WHEN OLD.parameters IS NOT NEW.parameters THEN ',"parameters":' || json_quote(NEW.parameters) ELSE '' END
       || CASE WHEN OLD.environment IS NOT NEW.environment THEN ',"environment":' || json_quote(NEW.environment) ELSE '' END
       || CASE WHEN OLD.trigger_type IS NOT NEW.trigger_type THEN ',"trigger_type":' || json_quote(NEW.trigger_type) ELSE '' END
@@ -846,12 +873,16 @@ BEGIN
       || CASE WHEN OLD.error_stack IS NOT NEW.error_stack THEN ',"error_stack":' || json_quote(NEW.error_stack) ELSE '' END
       || CASE WHEN OLD.total_duration_ms IS NOT NEW.total_duration_ms THEN ',"total_duration_ms":' || json_quote(NEW.total_duration_ms) ELSE '' END
       || CASE WHEN OLD.steps_executed IS NOT NEW.steps_executed THEN ',"steps_executed":' || json_quote(NEW.steps_executed) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"queued_at":' || json_quote(NEW.queued_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"started_at":' || json_quote(NEW.started_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"completed_at":' || json_quote(NEW.completed_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"cancelled_at":' || json_quote(NEW.cancelled_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.workflow_id IS NOT NEW.workflow_id THEN ',"workflow_id":' || json_quote(OLD.workflow_id) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) AND NOT (OLD.queued_at IS NEW.queued_at AND (NEW.queued_at IS '0001-01-01T00:00:00.000000Z' OR NEW.queued_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 6 AND instr(p.columns, '"queued_at"') > 0)) THEN ',"queued_at":' || json_quote(NEW.queued_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) AND NOT (OLD.started_at IS NEW.started_at AND (NEW.started_at IS '0001-01-01T00:00:00.000000Z' OR NEW.started_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 6 AND instr(p.columns, '"started_at"') > 0)) THEN ',"started_at":' || json_quote(NEW.started_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) AND NOT (OLD.completed_at IS NEW.completed_at AND (NEW.completed_at IS '0001-01-01T00:00:00.000000Z' OR NEW.completed_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 6 AND instr(p.columns, '"completed_at"') > 0)) THEN ',"completed_at":' || json_quote(NEW.completed_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) AND NOT (OLD.cancelled_at IS NEW.cancelled_at AND (NEW.cancelled_at IS '0001-01-01T00:00:00.000000Z' OR NEW.cancelled_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 6 AND instr(p.columns, '"cancelled_at"') > 0)) THEN ',"cancelled_at":' || json_quote(NEW.cancelled_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.workflow_id IS NOT NEW.workflow_id THEN ',"workflow_id":' || json_quote(OLD.workflow_id) ELSE '' END
       || CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(OLD.user_id) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"status":' || json_quote(OLD.status) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) THEN ',"status":' || json_quote(OLD.status) ELSE '' END
       || CASE WHEN OLD.parameters IS NOT NEW.parameters THEN ',"parameters":' || json_quote(OLD.parameters) ELSE '' END
       || CASE WHEN OLD.environment IS NOT NEW.environment THEN ',"environment":' || json_quote(OLD.environment) ELSE '' END
       || CASE WHEN OLD.trigger_type IS NOT NEW.trigger_type THEN ',"trigger_type":' || json_quote(OLD.trigger_type) ELSE '' END
@@ -864,10 +895,14 @@ BEGIN
       || CASE WHEN OLD.error_stack IS NOT NEW.error_stack THEN ',"error_stack":' || json_quote(OLD.error_stack) ELSE '' END
       || CASE WHEN OLD.total_duration_ms IS NOT NEW.total_duration_ms THEN ',"total_duration_ms":' || json_quote(OLD.total_duration_ms) ELSE '' END
       || CASE WHEN OLD.steps_executed IS NOT NEW.steps_executed THEN ',"steps_executed":' || json_quote(OLD.steps_executed) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"queued_at":' || json_quote(OLD.queued_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"started_at":' || json_quote(OLD.started_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"completed_at":' || json_quote(OLD.completed_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at THEN ',"cancelled_at":' || json_quote(OLD.cancelled_at) ELSE '' END, 2) || '}', 1, NULL);
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) AND NOT (OLD.queued_at IS NEW.queued_at AND (NEW.queued_at IS '0001-01-01T00:00:00.000000Z' OR NEW.queued_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 6 AND instr(p.columns, '"queued_at"') > 0)) THEN ',"queued_at":' || json_quote(OLD.queued_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) AND NOT (OLD.started_at IS NEW.started_at AND (NEW.started_at IS '0001-01-01T00:00:00.000000Z' OR NEW.started_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 6 AND instr(p.columns, '"started_at"') > 0)) THEN ',"started_at":' || json_quote(OLD.started_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) AND NOT (OLD.completed_at IS NEW.completed_at AND (NEW.completed_at IS '0001-01-01T00:00:00.000000Z' OR NEW.completed_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 6 AND instr(p.columns, '"completed_at"') > 0)) THEN ',"completed_at":' || json_quote(OLD.completed_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at OR OLD.cancelled_at IS NOT NEW.cancelled_at) AND NOT (OLD.cancelled_at IS NEW.cancelled_at AND (NEW.cancelled_at IS '0001-01-01T00:00:00.000000Z' OR NEW.cancelled_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 6 AND instr(p.columns, '"cancelled_at"') > 0)) THEN ',"cancelled_at":' || json_quote(OLD.cancelled_at) ELSE '' END, 2) || '}', 1, NULL);
 END;
 
 CREATE TRIGGER workflow_executions_capture_delete AFTER DELETE ON workflow_executions WHEN (SELECT applying FROM sync_state) = 0
@@ -919,29 +954,35 @@ BEGIN
       || CASE WHEN OLD.step_id IS NOT NEW.step_id THEN ',"step_id":' || json_quote(NEW.step_id) ELSE '' END
       || CASE WHEN OLD.step_name IS NOT NEW.step_name THEN ',"step_name":' || json_quote(NEW.step_name) ELSE '' END
       || CASE WHEN OLD.step_type IS NOT NEW.step_type THEN ',"step_type":' || json_quote(NEW.step_type) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"status":' || json_quote(NEW.status) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) THEN ',"status":' || json_quote(NEW.status) ELSE '' END
       || CASE WHEN OLD.inputs IS NOT NEW.inputs THEN ',"inputs":' || json_quote(NEW.inputs) ELSE '' END
       || CASE WHEN OLD.outputs IS NOT NEW.outputs THEN ',"outputs":' || json_quote(NEW.outputs) ELSE '' END
       || CASE WHEN OLD.retry_count IS NOT NEW.retry_count THEN ',"retry_count":' || json_quote(NEW.retry_count) ELSE '' END
       || CASE WHEN OLD.max_retries IS NOT NEW.max_retries THEN ',"max_retries":' || json_quote(NEW.max_retries) ELSE '' END
       || CASE WHEN OLD.error_message IS NOT NEW.error_message THEN ',"error_message":' || json_quote(NEW.error_message) ELSE '' END
       || CASE WHEN OLD.duration_ms IS NOT NEW.duration_ms THEN ',"duration_ms":' || json_quote(NEW.duration_ms) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"queued_at":' || json_quote(NEW.queued_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"started_at":' || json_quote(NEW.started_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"completed_at":' || json_quote(NEW.completed_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.workflow_execution_id IS NOT NEW.workflow_execution_id THEN ',"workflow_execution_id":' || json_quote(OLD.workflow_execution_id) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND NOT (OLD.queued_at IS NEW.queued_at AND (NEW.queued_at IS '0001-01-01T00:00:00.000000Z' OR NEW.queued_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 7 AND instr(p.columns, '"queued_at"') > 0)) THEN ',"queued_at":' || json_quote(NEW.queued_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND NOT (OLD.started_at IS NEW.started_at AND (NEW.started_at IS '0001-01-01T00:00:00.000000Z' OR NEW.started_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 7 AND instr(p.columns, '"started_at"') > 0)) THEN ',"started_at":' || json_quote(NEW.started_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND NOT (OLD.completed_at IS NEW.completed_at AND (NEW.completed_at IS '0001-01-01T00:00:00.000000Z' OR NEW.completed_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 7 AND instr(p.columns, '"completed_at"') > 0)) THEN ',"completed_at":' || json_quote(NEW.completed_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.workflow_execution_id IS NOT NEW.workflow_execution_id THEN ',"workflow_execution_id":' || json_quote(OLD.workflow_execution_id) ELSE '' END
       || CASE WHEN OLD.step_id IS NOT NEW.step_id THEN ',"step_id":' || json_quote(OLD.step_id) ELSE '' END
       || CASE WHEN OLD.step_name IS NOT NEW.step_name THEN ',"step_name":' || json_quote(OLD.step_name) ELSE '' END
       || CASE WHEN OLD.step_type IS NOT NEW.step_type THEN ',"step_type":' || json_quote(OLD.step_type) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"status":' || json_quote(OLD.status) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) THEN ',"status":' || json_quote(OLD.status) ELSE '' END
       || CASE WHEN OLD.inputs IS NOT NEW.inputs THEN ',"inputs":' || json_quote(OLD.inputs) ELSE '' END
       || CASE WHEN OLD.outputs IS NOT NEW.outputs THEN ',"outputs":' || json_quote(OLD.outputs) ELSE '' END
       || CASE WHEN OLD.retry_count IS NOT NEW.retry_count THEN ',"retry_count":' || json_quote(OLD.retry_count) ELSE '' END
       || CASE WHEN OLD.max_retries IS NOT NEW.max_retries THEN ',"max_retries":' || json_quote(OLD.max_retries) ELSE '' END
       || CASE WHEN OLD.error_message IS NOT NEW.error_message THEN ',"error_message":' || json_quote(OLD.error_message) ELSE '' END
       || CASE WHEN OLD.duration_ms IS NOT NEW.duration_ms THEN ',"duration_ms":' || json_quote(OLD.duration_ms) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"queued_at":' || json_quote(OLD.queued_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"started_at":' || json_quote(OLD.started_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"completed_at":' || json_quote(OLD.completed_at) ELSE '' END, 2) || '}', 1, NULL);
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND NOT (OLD.queued_at IS NEW.queued_at AND (NEW.queued_at IS '0001-01-01T00:00:00.000000Z' OR NEW.queued_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 7 AND instr(p.columns, '"queued_at"') > 0)) THEN ',"queued_at":' || json_quote(OLD.queued_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND NOT (OLD.started_at IS NEW.started_at AND (NEW.started_at IS '0001-01-01T00:00:00.000000Z' OR NEW.started_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 7 AND instr(p.columns, '"started_at"') > 0)) THEN ',"started_at":' || json_quote(OLD.started_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.queued_at IS NOT NEW.queued_at OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND NOT (OLD.completed_at IS NEW.completed_at AND (NEW.completed_at IS '0001-01-01T00:00:00.000000Z' OR NEW.completed_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 7 AND instr(p.columns, '"completed_at"') > 0)) THEN ',"completed_at":' || json_quote(OLD.completed_at) ELSE '' END, 2) || '}', 1, NULL);
 END;
 
 CREATE TRIGGER step_executions_capture_delete AFTER DELETE ON step_executions WHEN (SELECT applying FROM sync_state) = 0
@@ -992,7 +1033,7 @@ BEGIN
     VALUES ((SELECT tx FROM sync_state), 8, NEW.id, 'update', '{' || substr(CASE WHEN OLD.title IS NOT NEW.title THEN ',"title":' || json_quote(NEW.title) ELSE '' END
       || CASE WHEN OLD.description IS NOT NEW.description THEN ',"description":' || json_quote(NEW.description) ELSE '' END
       || CASE WHEN OLD.severity IS NOT NEW.severity THEN ',"severity":' || json_quote(NEW.severity) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"status":' || json_quote(NEW.status) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at) THEN ',"status":' || json_quote(NEW.status) ELSE '' END
       || CASE WHEN OLD.source IS NOT NEW.source THEN ',"source":' || json_quote(NEW.source) ELSE '' END
       || CASE WHEN OLD.detection_method IS NOT NEW.detection_method THEN ',"detection_method":' || json_quote(NEW.detection_method) ELSE '' END
       || CASE WHEN OLD.affected_services IS NOT NEW.affected_services THEN ',"affected_services":' || json_quote(NEW.affected_services) ELSE '' END
@@ -1005,14 +1046,18 @@ BEGIN
       || CASE WHEN OLD.root_cause IS NOT NEW.root_cause THEN ',"root_cause":' || json_quote(NEW.root_cause) ELSE '' END
       || CASE WHEN OLD.resolution_notes IS NOT NEW.resolution_notes THEN ',"resolution_notes":' || json_quote(NEW.resolution_notes) ELSE '' END
       || CASE WHEN OLD.remediation_steps IS NOT NEW.remediation_steps THEN ',"remediation_steps":' || json_quote(NEW.remediation_steps) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"detected_at":' || json_quote(NEW.detected_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"acknowledged_at":' || json_quote(NEW.acknowledged_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"resolved_at":' || json_quote(NEW.resolved_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"closed_at":' || json_quote(NEW.closed_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at) AND NOT (OLD.detected_at IS NEW.detected_at AND (NEW.detected_at IS '0001-01-01T00:00:00.000000Z' OR NEW.detected_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 8 AND instr(p.columns, '"detected_at"') > 0)) THEN ',"detected_at":' || json_quote(NEW.detected_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at) AND NOT (OLD.acknowledged_at IS NEW.acknowledged_at AND (NEW.acknowledged_at IS '0001-01-01T00:00:00.000000Z' OR NEW.acknowledged_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 8 AND instr(p.columns, '"acknowledged_at"') > 0)) THEN ',"acknowledged_at":' || json_quote(NEW.acknowledged_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at) AND NOT (OLD.resolved_at IS NEW.resolved_at AND (NEW.resolved_at IS '0001-01-01T00:00:00.000000Z' OR NEW.resolved_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 8 AND instr(p.columns, '"resolved_at"') > 0)) THEN ',"resolved_at":' || json_quote(NEW.resolved_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at) AND NOT (OLD.closed_at IS NEW.closed_at AND (NEW.closed_at IS '0001-01-01T00:00:00.000000Z' OR NEW.closed_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 8 AND instr(p.columns, '"closed_at"') > 0)) THEN ',"closed_at":' || json_quote(NEW.closed_at) ELSE '' END
       || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(NEW.created_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.title IS NOT NEW.title THEN ',"title":' || json_quote(OLD.title) ELSE '' END
       || CASE WHEN OLD.description IS NOT NEW.description THEN ',"description":' || json_quote(OLD.description) ELSE '' END
       || CASE WHEN OLD.severity IS NOT NEW.severity THEN ',"severity":' || json_quote(OLD.severity) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"status":' || json_quote(OLD.status) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at) THEN ',"status":' || json_quote(OLD.status) ELSE '' END
       || CASE WHEN OLD.source IS NOT NEW.source THEN ',"source":' || json_quote(OLD.source) ELSE '' END
       || CASE WHEN OLD.detection_method IS NOT NEW.detection_method THEN ',"detection_method":' || json_quote(OLD.detection_method) ELSE '' END
       || CASE WHEN OLD.affected_services IS NOT NEW.affected_services THEN ',"affected_services":' || json_quote(OLD.affected_services) ELSE '' END
@@ -1025,10 +1070,14 @@ BEGIN
       || CASE WHEN OLD.root_cause IS NOT NEW.root_cause THEN ',"root_cause":' || json_quote(OLD.root_cause) ELSE '' END
       || CASE WHEN OLD.resolution_notes IS NOT NEW.resolution_notes THEN ',"resolution_notes":' || json_quote(OLD.resolution_notes) ELSE '' END
       || CASE WHEN OLD.remediation_steps IS NOT NEW.remediation_steps THEN ',"remediation_steps":' || json_quote(OLD.remediation_steps) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"detected_at":' || json_quote(OLD.detected_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"acknowledged_at":' || json_quote(OLD.acknowledged_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"resolved_at":' || json_quote(OLD.resolved_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at THEN ',"closed_at":' || json_quote(OLD.closed_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at) AND NOT (OLD.detected_at IS NEW.detected_at AND (NEW.detected_at IS '0001-01-01T00:00:00.000000Z' OR NEW.detected_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 8 AND instr(p.columns, '"detected_at"') > 0)) THEN ',"detected_at":' || json_quote(OLD.detected_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at) AND NOT (OLD.acknowledged_at IS NEW.acknowledged_at AND (NEW.acknowledged_at IS '0001-01-01T00:00:00.000000Z' OR NEW.acknowledged_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 8 AND instr(p.columns, '"acknowledged_at"') > 0)) THEN ',"acknowledged_at":' || json_quote(OLD.acknowledged_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at) AND NOT (OLD.resolved_at IS NEW.resolved_at AND (NEW.resolved_at IS '0001-01-01T00:00:00.000000Z' OR NEW.resolved_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 8 AND instr(p.columns, '"resolved_at"') > 0)) THEN ',"resolved_at":' || json_quote(OLD.resolved_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.detected_at IS NOT NEW.detected_at OR OLD.acknowledged_at IS NOT NEW.acknowledged_at OR OLD.resolved_at IS NOT NEW.resolved_at OR OLD.closed_at IS NOT NEW.closed_at) AND NOT (OLD.closed_at IS NEW.closed_at AND (NEW.closed_at IS '0001-01-01T00:00:00.000000Z' OR NEW.closed_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 8 AND instr(p.columns, '"closed_at"') > 0)) THEN ',"closed_at":' || json_quote(OLD.closed_at) ELSE '' END
       || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', NOT ((NEW.assigned_to IS NULL AND OLD.assigned_to IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.assigned_to))), NULL);
 END;
 
@@ -1084,11 +1133,13 @@ BEGIN
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
     VALUES ((SELECT tx FROM sync_state), 9, NEW.id, 'update', '{' || substr(CASE WHEN OLD.name IS NOT NEW.name THEN ',"name":' || json_quote(NEW.name) ELSE '' END
       || CASE WHEN OLD.description IS NOT NEW.description THEN ',"description":' || json_quote(NEW.description) ELSE '' END
-      || CASE WHEN OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated THEN ',"version":' || json_quote(NEW.version) ELSE '' END
+      || CASE WHEN (OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated) THEN ',"version":' || json_quote(NEW.version) ELSE '' END
       || CASE WHEN OLD.trigger_conditions IS NOT NEW.trigger_conditions THEN ',"trigger_conditions":' || json_quote(NEW.trigger_conditions) ELSE '' END
-      || CASE WHEN OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated THEN ',"steps":' || json_quote(NEW.steps) ELSE '' END
-      || CASE WHEN OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated THEN ',"is_automated":' || json_quote(NEW.is_automated) ELSE '' END
-      || CASE WHEN OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated THEN ',"automation_config":' || json_quote(NEW.automation_config) ELSE '' END
+      || CASE WHEN (OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated) AND NOT (OLD.steps IS NEW.steps AND (NEW.steps IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 9 AND instr(p.columns, '"steps"') > 0)) THEN ',"steps":' || json_quote(NEW.steps) ELSE '' END
+      || CASE WHEN (OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated) THEN ',"is_automated":' || json_quote(NEW.is_automated) ELSE '' END
+      || CASE WHEN (OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated) AND NOT (OLD.automation_config IS NEW.automation_config AND (NEW.automation_config IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 9 AND instr(p.columns, '"automation_config"') > 0)) THEN ',"automation_config":' || json_quote(NEW.automation_config) ELSE '' END
       || CASE WHEN OLD.tags IS NOT NEW.tags THEN ',"tags":' || json_quote(NEW.tags) ELSE '' END
       || CASE WHEN OLD.owner_id IS NOT NEW.owner_id THEN ',"owner_id":' || json_quote(NEW.owner_id) ELSE '' END
       || CASE WHEN OLD.execution_count IS NOT NEW.execution_count THEN ',"execution_count":' || json_quote(NEW.execution_count) ELSE '' END
@@ -1097,11 +1148,13 @@ BEGIN
       || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(NEW.created_at) ELSE '' END
       || CASE WHEN OLD.archived_at IS NOT NEW.archived_at THEN ',"archived_at":' || json_quote(NEW.archived_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.name IS NOT NEW.name THEN ',"name":' || json_quote(OLD.name) ELSE '' END
       || CASE WHEN OLD.description IS NOT NEW.description THEN ',"description":' || json_quote(OLD.description) ELSE '' END
-      || CASE WHEN OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated THEN ',"version":' || json_quote(OLD.version) ELSE '' END
+      || CASE WHEN (OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated) THEN ',"version":' || json_quote(OLD.version) ELSE '' END
       || CASE WHEN OLD.trigger_conditions IS NOT NEW.trigger_conditions THEN ',"trigger_conditions":' || json_quote(OLD.trigger_conditions) ELSE '' END
-      || CASE WHEN OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated THEN ',"steps":' || json_quote(OLD.steps) ELSE '' END
-      || CASE WHEN OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated THEN ',"is_automated":' || json_quote(OLD.is_automated) ELSE '' END
-      || CASE WHEN OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated THEN ',"automation_config":' || json_quote(OLD.automation_config) ELSE '' END
+      || CASE WHEN (OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated) AND NOT (OLD.steps IS NEW.steps AND (NEW.steps IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 9 AND instr(p.columns, '"steps"') > 0)) THEN ',"steps":' || json_quote(OLD.steps) ELSE '' END
+      || CASE WHEN (OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated) THEN ',"is_automated":' || json_quote(OLD.is_automated) ELSE '' END
+      || CASE WHEN (OLD.steps IS NOT NEW.steps OR OLD.version IS NOT NEW.version OR OLD.automation_config IS NOT NEW.automation_config OR OLD.is_automated IS NOT NEW.is_automated) AND NOT (OLD.automation_config IS NEW.automation_config AND (NEW.automation_config IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 9 AND instr(p.columns, '"automation_config"') > 0)) THEN ',"automation_config":' || json_quote(OLD.automation_config) ELSE '' END
       || CASE WHEN OLD.tags IS NOT NEW.tags THEN ',"tags":' || json_quote(OLD.tags) ELSE '' END
       || CASE WHEN OLD.owner_id IS NOT NEW.owner_id THEN ',"owner_id":' || json_quote(OLD.owner_id) ELSE '' END
       || CASE WHEN OLD.execution_count IS NOT NEW.execution_count THEN ',"execution_count":' || json_quote(OLD.execution_count) ELSE '' END
@@ -1164,26 +1217,30 @@ BEGIN
     VALUES ((SELECT tx FROM sync_state), 10, NEW.id, 'update', '{' || substr(CASE WHEN OLD.runbook_id IS NOT NEW.runbook_id THEN ',"runbook_id":' || json_quote(NEW.runbook_id) ELSE '' END
       || CASE WHEN OLD.incident_id IS NOT NEW.incident_id THEN ',"incident_id":' || json_quote(NEW.incident_id) ELSE '' END
       || CASE WHEN OLD.executed_by IS NOT NEW.executed_by THEN ',"executed_by":' || json_quote(NEW.executed_by) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"status":' || json_quote(NEW.status) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) THEN ',"status":' || json_quote(NEW.status) ELSE '' END
       || CASE WHEN OLD.is_automated IS NOT NEW.is_automated THEN ',"is_automated":' || json_quote(NEW.is_automated) ELSE '' END
       || CASE WHEN OLD.current_step IS NOT NEW.current_step THEN ',"current_step":' || json_quote(NEW.current_step) ELSE '' END
       || CASE WHEN OLD.completed_steps IS NOT NEW.completed_steps THEN ',"completed_steps":' || json_quote(NEW.completed_steps) ELSE '' END
       || CASE WHEN OLD.step_results IS NOT NEW.step_results THEN ',"step_results":' || json_quote(NEW.step_results) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"success":' || json_quote(NEW.success) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) THEN ',"success":' || json_quote(NEW.success) ELSE '' END
       || CASE WHEN OLD.notes IS NOT NEW.notes THEN ',"notes":' || json_quote(NEW.notes) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"started_at":' || json_quote(NEW.started_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"completed_at":' || json_quote(NEW.completed_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.runbook_id IS NOT NEW.runbook_id THEN ',"runbook_id":' || json_quote(OLD.runbook_id) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND NOT (OLD.started_at IS NEW.started_at AND (NEW.started_at IS '0001-01-01T00:00:00.000000Z' OR NEW.started_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 10 AND instr(p.columns, '"started_at"') > 0)) THEN ',"started_at":' || json_quote(NEW.started_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND NOT (OLD.completed_at IS NEW.completed_at AND (NEW.completed_at IS '0001-01-01T00:00:00.000000Z' OR NEW.completed_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 10 AND instr(p.columns, '"completed_at"') > 0)) THEN ',"completed_at":' || json_quote(NEW.completed_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.runbook_id IS NOT NEW.runbook_id THEN ',"runbook_id":' || json_quote(OLD.runbook_id) ELSE '' END
       || CASE WHEN OLD.incident_id IS NOT NEW.incident_id THEN ',"incident_id":' || json_quote(OLD.incident_id) ELSE '' END
       || CASE WHEN OLD.executed_by IS NOT NEW.executed_by THEN ',"executed_by":' || json_quote(OLD.executed_by) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"status":' || json_quote(OLD.status) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) THEN ',"status":' || json_quote(OLD.status) ELSE '' END
       || CASE WHEN OLD.is_automated IS NOT NEW.is_automated THEN ',"is_automated":' || json_quote(OLD.is_automated) ELSE '' END
       || CASE WHEN OLD.current_step IS NOT NEW.current_step THEN ',"current_step":' || json_quote(OLD.current_step) ELSE '' END
       || CASE WHEN OLD.completed_steps IS NOT NEW.completed_steps THEN ',"completed_steps":' || json_quote(OLD.completed_steps) ELSE '' END
       || CASE WHEN OLD.step_results IS NOT NEW.step_results THEN ',"step_results":' || json_quote(OLD.step_results) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"success":' || json_quote(OLD.success) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) THEN ',"success":' || json_quote(OLD.success) ELSE '' END
       || CASE WHEN OLD.notes IS NOT NEW.notes THEN ',"notes":' || json_quote(OLD.notes) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"started_at":' || json_quote(OLD.started_at) ELSE '' END
-      || CASE WHEN OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at THEN ',"completed_at":' || json_quote(OLD.completed_at) ELSE '' END, 2) || '}', NOT ((NEW.incident_id IS NULL AND OLD.incident_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM incidents p WHERE p.id = OLD.incident_id))), NULL);
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND NOT (OLD.started_at IS NEW.started_at AND (NEW.started_at IS '0001-01-01T00:00:00.000000Z' OR NEW.started_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 10 AND instr(p.columns, '"started_at"') > 0)) THEN ',"started_at":' || json_quote(OLD.started_at) ELSE '' END
+      || CASE WHEN (OLD.status IS NOT NEW.status OR OLD.success IS NOT NEW.success OR OLD.started_at IS NOT NEW.started_at OR OLD.completed_at IS NOT NEW.completed_at) AND NOT (OLD.completed_at IS NEW.completed_at AND (NEW.completed_at IS '0001-01-01T00:00:00.000000Z' OR NEW.completed_at IS '9999-12-31T23:59:59.999999Z') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 10 AND instr(p.columns, '"completed_at"') > 0)) THEN ',"completed_at":' || json_quote(OLD.completed_at) ELSE '' END, 2) || '}', NOT ((NEW.incident_id IS NULL AND OLD.incident_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM incidents p WHERE p.id = OLD.incident_id))), NULL);
 END;
 
 CREATE TRIGGER runbook_executions_capture_delete AFTER DELETE ON runbook_executions WHEN (SELECT applying FROM sync_state) = 0
@@ -1259,18 +1316,22 @@ BEGIN
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
     VALUES ((SELECT tx FROM sync_state), 12, NEW.id, 'update', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
       || CASE WHEN OLD.collection IS NOT NEW.collection THEN ',"collection":' || json_quote(NEW.collection) ELSE '' END
-      || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"model":' || json_quote(NEW.model) ELSE '' END
-      || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"dimension":' || json_quote(NEW.dimension) ELSE '' END
-      || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"vector":' || json_quote(hex(NEW.vector)) ELSE '' END
-      || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"content_preview":' || json_quote(NEW.content_preview) ELSE '' END
-      || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"payload":' || json_quote(NEW.payload) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload) THEN ',"model":' || json_quote(NEW.model) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload) THEN ',"dimension":' || json_quote(NEW.dimension) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload) AND NOT (OLD.vector IS NEW.vector AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 12 AND instr(p.columns, '"vector"') > 0)) THEN ',"vector":' || json_quote(hex(NEW.vector)) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload) THEN ',"content_preview":' || json_quote(NEW.content_preview) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload) AND NOT (OLD.payload IS NEW.payload AND (NEW.payload IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 12 AND instr(p.columns, '"payload"') > 0)) THEN ',"payload":' || json_quote(NEW.payload) ELSE '' END
       || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(NEW.created_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(OLD.user_id) ELSE '' END
       || CASE WHEN OLD.collection IS NOT NEW.collection THEN ',"collection":' || json_quote(OLD.collection) ELSE '' END
-      || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"model":' || json_quote(OLD.model) ELSE '' END
-      || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"dimension":' || json_quote(OLD.dimension) ELSE '' END
-      || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"vector":' || json_quote(hex(OLD.vector)) ELSE '' END
-      || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"content_preview":' || json_quote(OLD.content_preview) ELSE '' END
-      || CASE WHEN OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload THEN ',"payload":' || json_quote(OLD.payload) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload) THEN ',"model":' || json_quote(OLD.model) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload) THEN ',"dimension":' || json_quote(OLD.dimension) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload) AND NOT (OLD.vector IS NEW.vector AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 12 AND instr(p.columns, '"vector"') > 0)) THEN ',"vector":' || json_quote(hex(OLD.vector)) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload) THEN ',"content_preview":' || json_quote(OLD.content_preview) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload) AND NOT (OLD.payload IS NEW.payload AND (NEW.payload IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 12 AND instr(p.columns, '"payload"') > 0)) THEN ',"payload":' || json_quote(OLD.payload) ELSE '' END
       || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', 1, NULL);
 END;
 

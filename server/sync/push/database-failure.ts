@@ -20,6 +20,8 @@ export function classifyFailure(error: unknown): Failure {
   if (code === '40001' || code === '40P01') return 'transient'
   // Two agents took the same version at once; the next look sees the other's.
   if (code === '23505' && constraint === 'uq_workflow_name_version') return 'transient'
+  // Another client of a store that forked brought the same transaction at once; the next look sees it.
+  if (code === '23505' && constraint === 'applied_pkey') return 'transient'
   // The connection is gone, or none was to be had.
   if (['08', '57P0', '53300'].some((prefix) => code.startsWith(prefix))) return 'ours'
   // Data, integrity, privilege, program limit (an index row too large), what a trigger raised.

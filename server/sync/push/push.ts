@@ -1,17 +1,25 @@
 import { AgentDBError } from '../../../schema/errors.ts'
 import type { Clock } from '../../../schema/values/timestamp.ts'
 import type { Snapshot } from '../../../sync/merge/snapshot.ts'
-import type { PushRequest, PushResponse } from '../../../sync/protocol/messages.ts'
+import type {
+  IntroduceRequest,
+  IntroduceResponse,
+  PushRequest,
+  PushResponse,
+} from '../../../sync/protocol/messages.ts'
 import type { Claims } from '../../auth/tokens.ts'
 import type { Database, Session } from '../../postgres/database.ts'
 import type { LogTail } from '../log-tail.ts'
 import { baseSnapshot } from '../positions.ts'
-import { keysOf, loadPrincipal, type ClientBindings } from '../principal.ts'
+import { keysOf, loadPrincipal, type ClientBindings, type Principal } from '../principal.ts'
+import { extendCommonPart, loadAncestry, recordAncestor, type Ancestry } from './ancestry.ts'
 import { classifyFailure, refusalOf, unprocessable } from './database-failure.ts'
-import { decideTransaction, type DecisionContext } from './decide.ts'
+import { decideTransaction } from './decide.ts'
+import type { DecisionContext } from './decision.ts'
 import { lockRows } from './lock.ts'
 import { loadVersions } from './next-version.ts'
 import { recordGroup } from './record.ts'
+import { findRepeated, recordRepeated } from './repeated.ts'
 import { RepeatedFailures } from './repeated-failures.ts'
 import { readTransactions, type ClientTransaction, type Refusal } from './transaction.ts'
 import { mustBeContiguous, mustBeSameStore, readWatermark } from './watermark.ts'
@@ -55,7 +63,7 @@ export class PushService {
     const transactions = readTransactions(request, this.#clock())
     mustBeContiguous(transactions)
     const start = await readWatermark(this.#database, pusher.clientId, '')
-    await mustBeSameStore(this.#database, start, request.previous, transactions)
+    await mustBeSameStore(this.#database, pusher.clientId, start, request.previous, transactions)
     const todo = transactions.filter(({ seq }) => seq > start.seq)
     try {
       for (const group of groups(todo, ({ id }) => this.#failures.has(failureKey(pusher, id))))
@@ -66,6 +74,15 @@ export class PushService {
       void this.#tail.refresh().catch(() => undefined)
     }
     return { nextSeq: Math.max(start.seq, transactions.at(-1)?.seq ?? 0) + 1 }
+  }
+
+  /** A store that forked, under its new client: what it was is known before anything of it is decided. */
+  async introduce(claims: Claims, request: IntroduceRequest): Promise<IntroduceResponse> {
+    const principal = await loadPrincipal(this.#database, claims)
+    await this.#bindings.bind(this.#database, request.clientId, principal)
+    await this.#database.transaction((session) => recordAncestor(session, principal, request))
+    const { seq } = await readWatermark(this.#database, request.clientId, '')
+    return { seq }
   }
 
   async #applyGroup(
@@ -171,23 +188,28 @@ async function applyOnce(
     )
   // Role and status as they are now, not as they were when the request came.
   const principal = await loadPrincipal(session, claims)
+  const { fresh, ancestry } =
+    mark.ancestor === null
+      ? { fresh: todo, ancestry: noAncestry }
+      : await passOverRepeated(session, principal, clientId, todo)
   // What is refused whatever it finds writes nothing, and must not fail again on the way there.
   await lockRows(
     session,
-    todo.filter(({ id }) => !forced.has(id)),
+    fresh.filter(({ id }) => !forced.has(id)),
   )
-  const snapshots = await baseSnapshots(session, todo)
-  const state = await loadWorkingState(session, clientId, todo)
+  const snapshots = await baseSnapshots(session, fresh)
+  const state = await loadWorkingState(session, clientId, fresh, seenBelow(snapshots))
   const context: DecisionContext = {
     principal,
     clientId,
+    ancestry,
     keys: new Set(keysOf(principal, clientId)),
     state,
-    versions: await loadVersions(session, todo),
+    versions: await loadVersions(session, fresh),
     snapshotOf: ({ base }) => snapshots.get(`${base.nonce}:${base.position}`),
     forced,
   }
-  const decisions = todo.map((transaction) => decideTransaction(context, transaction))
+  const decisions = fresh.map((transaction) => decideTransaction(context, transaction))
   const writes = decisions.flatMap((decision) => decision.writes)
   if (progress === undefined) {
     await writeRows(session, { principal, clientId }, writes)
@@ -197,8 +219,25 @@ async function applyOnce(
       await writeRows(session, { principal, clientId }, [write])
     }
   }
-  await recordGroup(session, clientId, todo, decisions)
+  await recordGroup(session, clientId, { fresh, decisions, last: todo.at(-1) })
   return writes.length > 0
+}
+
+const noAncestry: Ancestry = new Map()
+
+/** Of a store that forked: what it sent before, under another number, is not applied again; only its outcome is told. */
+async function passOverRepeated(
+  session: Session,
+  { userId }: Principal,
+  clientId: string,
+  transactions: readonly ClientTransaction[],
+): Promise<{ fresh: readonly ClientTransaction[]; ancestry: Ancestry }> {
+  const repeated = await findRepeated(session, userId, transactions)
+  const known = await loadAncestry(session, clientId)
+  const ancestry = await extendCommonPart(session, clientId, known, repeated)
+  await recordRepeated(session, clientId, repeated)
+  const ids = new Set(repeated.map(({ id }) => id))
+  return { fresh: transactions.filter(({ id }) => !ids.has(id)), ancestry }
 }
 
 /**
@@ -233,11 +272,17 @@ async function baseSnapshots(
   const snapshots = new Map<string, Snapshot | undefined>()
   for (const { base, mutations } of transactions) {
     const key = `${base.nonce}:${base.position}`
-    // Only merging an update asks what its writer had seen.
-    if (snapshots.has(key) || !mutations.some(({ op }) => op === 'update')) continue
+    // Only what touches rows that are there asks what its writer had seen.
+    if (snapshots.has(key) || !mutations.some(({ op }) => op !== 'insert')) continue
     snapshots.set(key, await baseSnapshot(session, base))
   }
   return snapshots
+}
+
+/** Transactions below this one were seen by everyone; where a writer has seen nothing of this history, none is. */
+function seenBelow(snapshots: ReadonlyMap<string, Snapshot | undefined>): string {
+  const lowest = [...snapshots.values()].map((snapshot) => snapshot?.xmin ?? 0n)
+  return String(lowest.reduce((low, xmin) => (xmin < low ? xmin : low), lowest[0] ?? 0n))
 }
 
 const pause = (attempt: number): Promise<void> =>

@@ -3,8 +3,18 @@ import { newId } from '../../../schema/values/id.ts'
 import type { WireConflict } from '../../../sync/protocol/messages.ts'
 import { LogKind } from '../../../sync/protocol/version.ts'
 import type { Session } from '../../postgres/database.ts'
-import { jsonRow, type Decision, type LostValue, type Write } from './decide.ts'
+import type { Decision, LostValue, Write } from './decision.ts'
+import { jsonRow } from './row-json.ts'
 import type { ClientTransaction } from './transaction.ts'
+
+/** A group as it was decided. */
+export interface RecordedGroup {
+  /** Transactions that the centre did not have yet, and what was decided on each. */
+  readonly fresh: readonly ClientTransaction[]
+  readonly decisions: readonly Decision[]
+  /** Where the watermark goes. */
+  readonly last: ClientTransaction | undefined
+}
 
 /**
  * Writes what became of a group beside its rows, in the same transaction: watermark, outcomes, conflicts, clocks. All
@@ -13,10 +23,8 @@ import type { ClientTransaction } from './transaction.ts'
 export async function recordGroup(
   session: Session,
   clientId: string,
-  transactions: readonly ClientTransaction[],
-  decisions: readonly Decision[],
+  { fresh, decisions, last }: RecordedGroup,
 ): Promise<void> {
-  const last = transactions.at(-1)
   if (last === undefined) return
   await stampClocks(
     session,
@@ -30,17 +38,18 @@ export async function recordGroup(
   )
   const watermark = JSON.stringify({ seq: last.seq, id: last.id })
   await session.query(
-    `WITH applied AS (INSERT INTO sync.applied (tx_id, client_id, seq) SELECT u.id, $1, u.seq FROM unnest($2::text[], $3::bigint[]) u(id, seq)),
+    `WITH applied AS (INSERT INTO sync.applied (tx_id, client_id, seq, clock) SELECT u.id, $1, u.seq, u.clock FROM unnest($2::text[], $3::bigint[], $8::bigint[]) u(id, seq, clock)),
     moved AS (UPDATE sync.client SET seq = $4, tx_id = $5, seen_at = now() WHERE client_id = $1)
     INSERT INTO sync.log (tbl, id, op, image, keys_after) VALUES (${LogKind.watermark}, $1, 'insert', $6, $7)`,
     [
       clientId,
-      transactions.map(({ id }) => id),
-      transactions.map(({ seq }) => seq),
+      fresh.map(({ id }) => id),
+      fresh.map(({ seq }) => seq),
       last.seq,
       last.id,
       watermark,
       [clientKey(clientId)],
+      fresh.map(({ clock }) => clock),
     ],
   )
 }
@@ -51,19 +60,26 @@ async function stampClocks(
   clientId: string,
   writes: readonly Write[],
 ): Promise<void> {
-  const clocks = new Map<string, { tbl: number; id: string; columns: Map<string, number> }>()
-  for (const { table, op, id, values, clock } of writes) {
+  const clocks = new Map<string, { tbl: number; id: string; columns: Map<string, unknown[]> }>()
+  for (const { table, op, id, values, clock, unseen = {} } of writes) {
     if (op !== 'update') continue
     const key = `${table.number}:${id}`
-    const entry = clocks.get(key) ?? { tbl: table.number, id, columns: new Map<string, number>() }
-    for (const column of Object.keys(values)) entry.columns.set(column, clock)
+    const entry = clocks.get(key) ?? {
+      tbl: table.number,
+      id,
+      columns: new Map<string, unknown[]>(),
+    }
+    for (const column of Object.keys(values)) {
+      const others = unseen[column]
+      entry.columns.set(column, others === undefined ? [clock] : [clock, others])
+    }
     clocks.set(key, entry)
   }
   const list = [...clocks.values()]
   if (list.length === 0) return
   await session.query(
     `UPDATE sync.row_meta m SET cols = m.cols || s.stamps
-    FROM (SELECT u.tbl, u.id, (SELECT coalesce(jsonb_object_agg(c.key, jsonb_build_array(pg_current_xact_id()::text, c.value, $4::text)), '{}') FROM jsonb_each(u.clocks) c) AS stamps
+    FROM (SELECT u.tbl, u.id, (SELECT coalesce(jsonb_object_agg(c.key, jsonb_build_array(pg_current_xact_id()::text, c.value -> 0, $4::text) || (c.value - 0)), '{}') FROM jsonb_each(u.clocks) c) AS stamps
       FROM unnest($1::smallint[], $2::uuid[], $3::jsonb[]) u(tbl, id, clocks)) s
     WHERE m.tbl = s.tbl AND m.id = s.id AND NOT m.deleted`,
     [
@@ -116,7 +132,7 @@ async function recordOutcomes(
 
 /** Both sides of a lost value learn of it: every client of the users whose clients wrote it and overwrote it. */
 async function recordConflicts(session: Session, conflicts: readonly LostValue[]): Promise<void> {
-  for (const { table, id, loser, winner, lost, kept } of conflicts) {
+  for (const { table, id, loser, winner, lost, kept, placeholders } of conflicts) {
     const record: WireConflict = {
       id: newId(),
       at: new Date().toISOString(),
@@ -124,8 +140,8 @@ async function recordConflicts(session: Session, conflicts: readonly LostValue[]
       rowId: id,
       loser,
       winner,
-      lost: jsonRow(table, lost),
-      kept: jsonRow(table, kept),
+      lost: jsonRow(table, lost, placeholders?.lost),
+      kept: jsonRow(table, kept, placeholders?.kept),
     }
     await session.query(
       'INSERT INTO sync.conflict (id, tbl, row_id, loser, winner, lost, kept) VALUES ($1, $2, $3, $4, $5, $6, $7)',

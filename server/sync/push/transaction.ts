@@ -3,6 +3,7 @@ import { columnWrite, mustColumn, type TableDefinition } from '../../../schema/d
 import { tableOfNumber } from '../../../schema/tables.ts'
 import { ValueProblem } from '../../../schema/values/canonical-json.ts'
 import { timestampOfMicros } from '../../../schema/values/timestamp.ts'
+import { columnBefore } from '../../../sync/protocol/before-columns.ts'
 import type { Base, PushRequest, PushTransaction, Shape } from '../../../sync/protocol/messages.ts'
 
 /** Why a mutation is refused; becomes its outcome. */
@@ -19,6 +20,8 @@ export interface Mutation {
   readonly id: string
   /** Checked, canonical stored forms. Empty for a delete. */
   readonly patch: StoredRow
+  /** What columns of an update were before it, as its writer saw them; checked likewise. */
+  readonly before: StoredRow
   /** What is wrong with it whatever the state of the centre, if anything. */
   readonly refusal: Refusal | undefined
 }
@@ -71,23 +74,24 @@ function readMutation(
       },
     }
   }
-  if (op === 'delete') return { table, op, id, patch: {}, refusal: undefined }
+  if (op === 'delete') return { table, op, id, patch: {}, before: {}, refusal: undefined }
   const patch: Record<string, Stored> = {}
-  for (const [i, column] of shape.columns.entries()) {
-    const refusal = readValue(table, op, column, values[i], patch)
-    if (refusal !== undefined) return { table, op, id, patch, refusal }
+  const before: Record<string, Stored> = {}
+  const read: Omit<Mutation, 'refusal'> = { table, op, id, patch, before }
+  for (const [i, name] of shape.columns.entries()) {
+    const column = columnBefore(name)
+    const refusal =
+      column === undefined
+        ? readValue(table, op, name, values[i], patch)
+        : readValue(table, op, column, values[i], before)
+    if (refusal !== undefined) return { ...read, refusal }
   }
   if (op === 'insert' && patch['id'] !== id) {
-    return {
-      table,
-      op,
-      id,
-      patch,
-      refusal: { reason: 'invalid_value', message: `${table.name}.id differs from the row's id` },
-    }
+    const message = `${table.name}.id differs from the row's id`
+    return { ...read, refusal: { reason: 'invalid_value', message } }
   }
   if (table.writeClass === 'push-only') clampCreatedAt(patch, nowMicros)
-  return { table, op, id, patch, refusal: undefined }
+  return { ...read, refusal: undefined }
 }
 
 function readValue(

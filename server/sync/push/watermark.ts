@@ -7,6 +7,8 @@ import type { ClientTransaction } from './transaction.ts'
 export interface Watermark {
   readonly seq: number
   readonly id: string | null
+  /** The client that its store was before it forked. */
+  readonly ancestor: string | null
 }
 
 /** Where the centre is with a client; with the lock nobody else moves it. */
@@ -15,11 +17,13 @@ export async function readWatermark(
   clientId: string,
   lock: '' | 'FOR UPDATE',
 ): Promise<Watermark> {
-  const { rows } = await session.query<{ seq: number; tx_id: string | null }>(
-    `SELECT seq, tx_id FROM sync.client WHERE client_id = $1 ${lock}`,
-    [clientId],
-  )
-  return { seq: rows[0]?.seq ?? 0, id: rows[0]?.tx_id ?? null }
+  const { rows } = await session.query<{
+    seq: number
+    tx_id: string | null
+    ancestor: string | null
+  }>(`SELECT seq, tx_id, ancestor FROM sync.client WHERE client_id = $1 ${lock}`, [clientId])
+  const [row] = rows
+  return { seq: row?.seq ?? 0, id: row?.tx_id ?? null, ancestor: row?.ancestor ?? null }
 }
 
 export function mustBeContiguous(transactions: readonly ClientTransaction[]): void {
@@ -35,6 +39,7 @@ export function mustBeContiguous(transactions: readonly ClientTransaction[]): vo
 /** A sequence number is no identity: a file that was restored, copied or cut by a power loss uses it again. */
 export async function mustBeSameStore(
   session: Session,
+  clientId: string,
   mark: Watermark,
   previous: PushRequest['previous'],
   transactions: readonly ClientTransaction[],
@@ -49,10 +54,10 @@ export async function mustBeSameStore(
   const known = transactions.filter(({ seq }) => seq <= mark.seq)
   const own =
     known.length === 0 ? previous?.id : transactions.find(({ seq }) => seq === mark.seq)?.id
-  const same = own === undefined ? await wereApplied(session, known) : own === mark.id
+  const same = own === undefined ? await wereApplied(session, clientId, known) : own === mark.id
   if (mark.seq > 0 && !same) {
     throw new AgentDBError(
-      'FORKED',
+      'STORE_FORKED',
       `transaction ${mark.seq} of this store is another one at the centre: the file was restored or copied`,
     )
   }
@@ -61,11 +66,13 @@ export async function mustBeSameStore(
 /** Whether transactions that a client sends again are the ones that the centre has under their numbers. */
 async function wereApplied(
   session: Session,
+  clientId: string,
   transactions: readonly ClientTransaction[],
 ): Promise<boolean> {
   const { rows } = await session.query<{ tx_id: string; seq: number }>(
-    'SELECT tx_id, seq FROM sync.applied WHERE tx_id = ANY($1::text[])',
-    [transactions.map(({ id }) => id)],
+    `SELECT tx_id, seq FROM sync.applied WHERE tx_id = ANY($2::text[]) AND client_id = $1
+    UNION ALL SELECT tx_id, seq FROM sync.repeated WHERE client_id = $1 AND seq = ANY($3::bigint[])`,
+    [clientId, transactions.map(({ id }) => id), transactions.map(({ seq }) => seq)],
   )
   const seqs = new Map(rows.map(({ tx_id: id, seq }) => [id, seq]))
   return transactions.length > 0 && transactions.every(({ id, seq }) => seqs.get(id) === seq)

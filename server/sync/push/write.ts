@@ -6,7 +6,7 @@ import { allTables } from '../../../schema/tables.ts'
 import type { Session } from '../../postgres/database.ts'
 import { toPostgresText } from '../../postgres/values.ts'
 import type { Principal } from '../principal.ts'
-import type { Write } from './decide.ts'
+import type { Write } from './decision.ts'
 
 /** A statement that touched fewer rows than it should: row-level security said no. */
 export class HiddenRowError extends Error {
