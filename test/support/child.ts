@@ -54,6 +54,16 @@ export class Child implements AsyncDisposable {
     throw this.#failure()
   }
 
+  /** Writes a line to its standard input. */
+  send(line: string): void {
+    this.#process.stdin?.write(`${line}\n`)
+  }
+
+  /** SIGSTOP and SIGCONT, say. */
+  signal(signal: NodeJS.Signals): void {
+    this.#process.kill(signal)
+  }
+
   /** SIGKILL; resolves when it is gone and all that it printed is read. */
   async kill(): Promise<void> {
     this.#process.kill('SIGKILL')
