@@ -1,6 +1,6 @@
 import { percentiles, type Percentiles, type Samples } from './statistics.ts'
 
-export type Unit = 'us' | 'ms' | 'rows/s'
+export type Unit = 'us' | 'ms' | 'rows/s' | 'bytes'
 
 /** A number that a row must reach: at most for times and ratios, at least for rates. */
 export interface Target {

@@ -4,6 +4,7 @@ import { getById } from './get-by-id.ts'
 import { batchInsert, durableInsert } from './insert.ts'
 import { pushRate } from './push-rate.ts'
 import { vectorExact } from './vector-exact.ts'
+import { wire } from './wire.ts'
 import type { Workload } from './workload.ts'
 
 /** Every bench, in the order of the report. */
@@ -15,4 +16,5 @@ export const workloads: readonly Workload[] = [
   pushRate,
   agentLatency,
   firstSync,
+  wire,
 ]

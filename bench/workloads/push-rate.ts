@@ -5,7 +5,7 @@ import { postgresType } from '../../schema/postgres/ddl.ts'
 import { timestampOfMicros } from '../../schema/values/timestamp.ts'
 import { serve, type SyncServer } from '../../server/index.ts'
 import { encodeMessage, MSGPACK } from '../../sync/protocol/codec.ts'
-import type { PushRequest } from '../../sync/protocol/messages.ts'
+import { pushRequestSchema, type PushRequest } from '../../sync/protocol/messages.ts'
 import { PROTOCOL_VERSION } from '../../sync/protocol/version.ts'
 import { createDatabase } from '../../test/support/databases.ts'
 import { measuredRow, type Target } from '../report/row.ts'
@@ -167,7 +167,7 @@ class Pusher {
       shapes: [{ table: tables.messages.number, columns: inserted }],
       transactions,
     }
-    return Buffer.from(encodeMessage(request, MSGPACK))
+    return Buffer.from(encodeMessage(pushRequestSchema, request, MSGPACK))
   }
 
   async send(body: Buffer): Promise<void> {

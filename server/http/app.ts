@@ -1,24 +1,45 @@
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { z } from 'zod'
 import { AgentDBError, preview, type ErrorCode } from '../../schema/errors.ts'
 import { MESSAGE_BYTES_MAX } from '../../schema/limits.ts'
 import { isId } from '../../schema/values/id.ts'
-import { SCHEMA_VERSION } from '../../schema/version.ts'
+import { SCHEMA_SKEW_MAX, SCHEMA_VERSION } from '../../schema/version.ts'
 import { decodeMessage, encodeMessage, JSON_TYPE, MSGPACK } from '../../sync/protocol/codec.ts'
+import {
+  ACCEPT_HEADER,
+  chooseEncoding,
+  encodings,
+  type Encoding,
+} from '../../sync/protocol/encodings.ts'
 import { HEARTBEAT_MS } from '../../sync/protocol/frames.ts'
-import { pushRequestSchema, type PullResponse } from '../../sync/protocol/messages.ts'
+import {
+  checksumResponseSchema,
+  healRequestSchema,
+  healResponseSchema,
+  introduceRequestSchema,
+  introduceResponseSchema,
+  pullResponseSchema,
+  pushRequestSchema,
+  pushResponseSchema,
+  type PullResponse,
+  type PushResponse,
+} from '../../sync/protocol/messages.ts'
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from '../../sync/protocol/version.ts'
 import { verifyToken, type Claims } from '../auth/tokens.ts'
 import type { Database } from '../postgres/database.ts'
 import { checksum } from '../sync/checksum.ts'
 import type { Feed, PullRequest } from '../sync/feed.ts'
+import type { HealService } from '../sync/heal-service.ts'
 import type { PushService } from '../sync/push/push.ts'
 import { Admission, type Limits } from './admission.ts'
-import { writeLive } from './live.ts'
+import { compress, decompress } from './compression.ts'
+import { framesForm, linesForm, writeLive } from './live.ts'
 
 export interface AppContext {
   readonly database: Database
   readonly feed: Feed
   readonly push: PushService
+  readonly heal: HealService
   readonly secret: Uint8Array
   /** Told of every failure that is answered with 500. */
   readonly onError: (error: unknown) => void
@@ -31,7 +52,9 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   PROTOCOL: 400,
   INVALID_OPTION: 400,
   SCHEMA_UNKNOWN: 409,
+  SCHEMA_BEHIND: 409,
   FORKED: 409,
+  STORE_FORKED: 409,
   TOO_LARGE: 413,
   OVERLOADED: 503,
   DATABASE_UNREACHABLE: 503,
@@ -59,7 +82,8 @@ export function createApp(context: AppContext): FastifyInstance {
     logger: false,
   })
   let open = 0
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', async (request, reply) => {
+    void reply.header(ACCEPT_HEADER, encodings.join(', '))
     if (isStream(request)) return
     open += 1
     if (open > REQUESTS_MAX)
@@ -104,9 +128,10 @@ function syncRoutes(app: FastifyInstance, context: AppContext): void {
   const streams = new Admission('live streams', STREAMS)
   app.post('/sync/v1/push', async (request, reply) => {
     const claims = await authenticate(request, secret)
-    const message = decodeMessage(pushRequestSchema, request.body as Buffer, contentType(request))
+    const message = await receive(request, pushRequestSchema)
     mustKnowSchema(message.schema)
-    return send(request, reply, await pushes.run(() => push.push(claims, message)))
+    const work = (): Promise<PushResponse> => push.push(claims, message)
+    return send(request, reply, pushResponseSchema, await pushes.run(work))
   })
   app.get('/sync/v1/pull', async (request, reply) => {
     const pull = await readPull(request, reply, secret)
@@ -114,6 +139,7 @@ function syncRoutes(app: FastifyInstance, context: AppContext): void {
     return send(
       request,
       reply,
+      pullResponseSchema,
       await (pull.cursor === undefined ? hydrations.run(answer) : answer()),
     )
   })
@@ -126,17 +152,32 @@ function syncRoutes(app: FastifyInstance, context: AppContext): void {
       const first = await (pull.cursor === undefined ? hydrations.run(next) : next())
       if (first.done === true) return await reply.code(503).send()
       reply.hijack()
-      await writeLive(reply.raw, first.value, batches, (error) =>
-        encodeMessage(told(error, context.onError), MSGPACK),
-      )
+      const form = wantsJson(request) ? linesForm : framesForm(pull.encoding)
+      await writeLive(reply.raw, form, first.value, batches, (error) => {
+        const { code, message } = told(error, context.onError)
+        return { code, message }
+      })
     } finally {
       leave()
     }
     return reply
   })
+  app.post('/sync/v1/introduce', async (request, reply) => {
+    const claims = await authenticate(request, secret)
+    const message = await receive(request, introduceRequestSchema)
+    return send(request, reply, introduceResponseSchema, await push.introduce(claims, message))
+  })
+  app.post('/sync/v1/heal', async (request, reply) => {
+    const claims = await authenticate(request, secret)
+    const message = await receive(request, healRequestSchema)
+    return send(request, reply, healResponseSchema, await context.heal.heal(claims, message))
+  })
   app.get('/sync/v1/checksum', async (request, reply) => {
     const claims = await authenticate(request, secret)
-    return send(request, reply, await checksum(database, claims))
+    const { schema } = queryOf(request)
+    const version = schema === undefined ? SCHEMA_VERSION : wholeNumber('schema', schema)
+    mustKnowSchema(version)
+    return send(request, reply, checksumResponseSchema, await checksum(database, claims, version))
   })
 }
 
@@ -145,18 +186,21 @@ async function readPull(
   request: FastifyRequest,
   reply: FastifyReply,
   secret: Uint8Array,
-): Promise<PullRequest> {
+): Promise<PullRequest & { readonly encoding: Encoding | undefined }> {
   const claims = await authenticate(request, secret)
   const query = queryOf(request)
-  mustKnowSchema(wholeNumber('schema', query['schema']))
+  const schema = wholeNumber('schema', query['schema'])
+  mustKnowSchema(schema)
   const abort = new AbortController()
   reply.raw.on('close', () => abort.abort())
   return {
     claims,
     clientId: clientIdOf(query),
     cursor: query['cursor'],
+    schema,
     ackedSeq: wholeNumber('acked', query['acked']),
     waitMs: wholeNumber('wait', query['wait']),
+    encoding: chooseEncoding(query['encoding']),
     signal: abort.signal,
   }
 }
@@ -176,10 +220,10 @@ async function authenticate(request: FastifyRequest, secret: Uint8Array): Promis
 }
 
 function mustKnowSchema(version: number): void {
-  if (version === SCHEMA_VERSION) return
+  if (version > 0 && Math.abs(version - SCHEMA_VERSION) <= SCHEMA_SKEW_MAX) return
   throw new AgentDBError(
     'SCHEMA_UNKNOWN',
-    `this centre has schema version ${SCHEMA_VERSION}, the agent ${preview(version)}: ${version > SCHEMA_VERSION ? 'upgrade the centre first' : 'upgrade the agent'}`,
+    `this centre has schema version ${SCHEMA_VERSION}, the agent ${preview(version)}, and they may be ${SCHEMA_SKEW_MAX} apart: ${version > SCHEMA_VERSION ? 'upgrade the centre first' : 'upgrade the agent'}`,
   )
 }
 
@@ -205,12 +249,33 @@ function wholeNumber(name: string, text: string | undefined): number {
   return value
 }
 
-const contentType = (request: FastifyRequest): string => request.headers['content-type'] ?? MSGPACK
+/** The message of a body, which is decompressed only for whoever has a token. */
+async function receive<S extends z.ZodType>(
+  request: FastifyRequest,
+  schema: S,
+): Promise<z.infer<S>> {
+  const { 'content-encoding': encoding, 'content-type': type = MSGPACK } = request.headers
+  return decodeMessage(schema, await decompress(request.body as Buffer, encoding), type)
+}
 
-/** msgpack unless JSON is asked for. */
-function send(request: FastifyRequest, reply: FastifyReply, message: unknown): FastifyReply {
-  const type = (request.headers.accept ?? '').includes(JSON_TYPE) ? JSON_TYPE : MSGPACK
-  return reply.type(type).send(Buffer.from(encodeMessage(message, type)))
+const wantsJson = (request: FastifyRequest): boolean =>
+  (request.headers.accept ?? '').includes(JSON_TYPE)
+
+/** msgpack unless JSON is asked for, compressed as far as the client reads it. */
+async function send<S extends z.ZodType>(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  schema: S,
+  message: z.infer<S>,
+): Promise<FastifyReply> {
+  const type = wantsJson(request) ? JSON_TYPE : MSGPACK
+  const { bytes, encoding } = await compress(
+    encodeMessage(schema, message, type),
+    chooseEncoding(request.headers['accept-encoding']),
+  )
+  void reply.type(type).header('vary', 'accept, accept-encoding')
+  if (encoding !== undefined) void reply.header('content-encoding', encoding)
+  return reply.send(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))
 }
 
 function sendError(

@@ -1,7 +1,7 @@
 /**
  * Version of the wire. A change of any message's shape needs a new one; a test holds a hash of the shapes.
  *
- * 1  push, pull, checksum; shapes dictionary, msgpack or JSON
+ * 1  push, pull, live stream, checksum; msgpack by column with binary lanes, or JSON; br and gzip
  */
 export const PROTOCOL_VERSION = 1
 /** Oldest version that a server still understands. */

@@ -305,10 +305,15 @@ describe('frames', () => {
   const frame = fc
     .record({
       kind: fc.constantFrom(FrameKind.batch, FrameKind.error),
+      isCompressed: fc.boolean(),
       payload: fc.uint8Array({ maxLength: 40 }),
     })
     .map((made): Frame => made)
-  const heartbeat = fc.constant<Frame>({ kind: FrameKind.heartbeat, payload: new Uint8Array() })
+  const heartbeat = fc.constant<Frame>({
+    kind: FrameKind.heartbeat,
+    isCompressed: false,
+    payload: new Uint8Array(),
+  })
 
   test('come out as they went in, whatever pieces the network made of them', () => {
     fc.assert(
@@ -316,13 +321,17 @@ describe('frames', () => {
         fc.array(fc.oneof(frame, heartbeat), { maxLength: 10 }),
         fc.array(fc.integer({ min: 1, max: 30 }), { minLength: 1, maxLength: 20 }),
         (frames, sizes) => {
-          const bytes = Buffer.concat(frames.map(({ kind, payload }) => encodeFrame(kind, payload)))
+          const bytes = Buffer.concat(
+            frames.map(({ kind, payload, isCompressed }) =>
+              encodeFrame(kind, payload, isCompressed),
+            ),
+          )
           const reader = new FrameReader()
           const out: Frame[] = []
           for (let at = 0, n = 0; at < bytes.length; n++) {
             const size = sizes[n % sizes.length] ?? 1
-            for (const { kind, payload } of reader.read(bytes.subarray(at, at + size)))
-              out.push({ kind, payload: new Uint8Array(payload) })
+            for (const part of reader.read(bytes.subarray(at, at + size)))
+              out.push({ ...part, payload: new Uint8Array(part.payload) })
             at += size
           }
           expect(out).toEqual(frames)

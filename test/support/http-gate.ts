@@ -21,6 +21,10 @@ export class HttpGate implements AsyncDisposable {
   rule: GateRule = 'pass'
   /** Paths that were asked for, in order, without their query. */
   readonly paths: string[] = []
+  /** How the bodies of requests were compressed, in the same order. */
+  readonly contentEncodings: (string | undefined)[] = []
+  /** Bytes that went through, either way, as they were on the wire. */
+  bytes = 0
 
   private constructor(target: string) {
     this.#target = new URL(target)
@@ -48,6 +52,7 @@ export class HttpGate implements AsyncDisposable {
   #handle(request: IncomingMessage, response: ServerResponse): void {
     const path = new URL(request.url ?? '/', this.#target).pathname
     this.paths.push(path)
+    this.contentEncodings.push(request.headers['content-encoding'])
     const rule = path === '/sync/v1/live' ? this.rule : 'pass'
     if (rule === 'not-found') {
       response.writeHead(404).end('no such page')
@@ -57,12 +62,14 @@ export class HttpGate implements AsyncDisposable {
       { ...this.#address(), path: request.url, method: request.method, headers: request.headers },
       (answer) => {
         response.writeHead(answer.statusCode ?? 502, answer.headers)
+        answer.on('data', (piece: Buffer) => (this.bytes += piece.length))
         if (rule === 'pass') answer.pipe(response)
         else answer.resume()
       },
     )
     onward.on('error', () => response.destroy())
     response.on('close', () => onward.destroy())
+    request.on('data', (piece: Buffer) => (this.bytes += piece.length))
     request.pipe(onward)
   }
 

@@ -173,7 +173,7 @@ export class WireClient {
     return fetch(new URL('/sync/v1/push', this.#url), {
       method: 'POST',
       headers: { authorization: `Bearer ${this.token}`, 'content-type': MSGPACK },
-      body: Buffer.from(encodeMessage(request, MSGPACK)),
+      body: Buffer.from(encodeMessage(pushRequestSchema, request, MSGPACK)),
     })
   }
 
