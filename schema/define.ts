@@ -63,6 +63,10 @@ interface ColumnShape {
   /** Name and values of the enum type (enum only). */
   readonly enumName: string | undefined
   readonly values: readonly string[] | undefined
+  /** Schema versions of those values that came after version 1 (enum only). */
+  readonly valuesSince: Readonly<Record<string, number>> | undefined
+  /** Schema version that the column came with. */
+  readonly since: number
   readonly nullable: boolean
   readonly default: ColumnDefault | undefined
   readonly references: Reference | undefined
@@ -155,6 +159,11 @@ export class Column<
     return new Column({ ...this.shape, policy }) as this
   }
 
+  /** The schema version that it came with; without, 1. It must be nullable or have a literal default. */
+  since(version: number): this {
+    return new Column({ ...this.shape, since: version }) as this
+  }
+
   profile(): this {
     return new Column({ ...this.shape, profile: true }) as this
   }
@@ -192,13 +201,20 @@ type Fresh<T> = Column<T, true, false, false, false>
 
 function column<T>(
   kind: ColumnKind,
-  more: { maxLength?: number; enumName?: string; values?: readonly string[] } = {},
+  more: {
+    maxLength?: number
+    enumName?: string
+    values?: readonly string[]
+    valuesSince?: Readonly<Record<string, number>>
+  } = {},
 ): Fresh<T> {
   return new Column({
     kind,
     maxLength: more.maxLength,
     enumName: more.enumName,
     values: more.values,
+    valuesSince: more.valuesSince,
+    since: 1,
     nullable: true,
     default: undefined,
     references: undefined,
@@ -229,17 +245,24 @@ export const vector = (): Fresh<Float32Array> => column('vector')
 export interface EnumDefinition<V extends string = string> {
   readonly name: string
   readonly values: readonly V[]
+  /** Schema versions of those values that came after version 1. */
+  readonly since: Readonly<Record<string, number>>
 }
 
 export function defineEnum<const V extends string>(
   name: string,
   values: readonly V[],
+  since: Readonly<Record<string, number>> = {},
 ): EnumDefinition<V> {
-  return { name, values }
+  return { name, values, since }
 }
 
 export const enumOf = <V extends string>(definition: EnumDefinition<V>): Fresh<V> =>
-  column('enum', { enumName: definition.name, values: definition.values })
+  column('enum', {
+    enumName: definition.name,
+    values: definition.values,
+    valuesSince: definition.since,
+  })
 
 /** The same rule in both dialects; `sqlite: null` where SQLite cannot say it (the validators do). */
 export interface CheckDefinition {
@@ -318,6 +341,8 @@ export interface TableDefinition<Name extends string = string, C extends Columns
   readonly name: Name
   /** Stable number of the table in the sync log. Never reused, never changed. */
   readonly number: number
+  /** Schema version that the table came with. */
+  readonly since: number
   readonly comment: string
   readonly writeClass: WriteClass
   readonly owner: Ownership
@@ -341,6 +366,7 @@ type TableOptions<C extends Columns> = Omit<TableDefinition<string, C>, 'name' |
   Partial<Pick<TableDefinition, Optional>>
 
 type Optional =
+  | 'since'
   | 'checks'
   | 'indexes'
   | 'uniques'
@@ -362,7 +388,8 @@ export function defineTable<const Name extends string, C extends Columns>(
   name: Name,
   options: TableOptions<C>,
 ): TableDefinition<Name, C> {
-  return {
+  const table: TableDefinition<Name, C> = {
+    since: 1,
     checks: [],
     indexes: [],
     uniques: [],
@@ -373,12 +400,47 @@ export function defineTable<const Name extends string, C extends Columns>(
     ...options,
     name,
   }
+  for (const [column, { shape }] of Object.entries(table.columns)) mustBeAddable(table, column, shape)
+  return table
+}
+
+/** Both sides must know by themselves what rows have in a column that came after them. */
+function mustBeAddable(
+  { name, since }: { readonly name: string; readonly since: number },
+  column: string,
+  shape: ColumnShape,
+): void {
+  if (shape.since <= since) return
+  const isKnown = shape.default === undefined ? shape.nullable : shape.default.kind === 'literal'
+  if (!isKnown)
+    throw new Error(`${name}.${column} came later: it must be nullable or have a literal default`)
 }
 
 /** Names of the columns that exist on agents, in order of definition. */
 export const agentColumns: (table: TableDefinition) => string[] = perTable((table) =>
   Object.keys(table.columns).filter((name) => !mustColumn(table, name).serverOnly),
 )
+
+/** Names of the columns that an agent of a schema version has; none where it does not know the table. */
+export function agentColumnsAt(table: TableDefinition, version: number): readonly string[] {
+  const known = columnsByVersion(table)
+  let found = known.get(version)
+  if (found === undefined) {
+    const all = agentColumns(table)
+    const held = all.filter((name) => mustColumn(table, name).since <= version)
+    found = table.since > version ? [] : held.length === all.length ? all : held
+    known.set(version, found)
+  }
+  return found
+}
+
+const columnsByVersion: (table: TableDefinition) => Map<number, readonly string[]> = perTable(
+  () => new Map(),
+)
+
+/** Whether a table, or a column that agents have of it, came after one version, up to another. */
+export const gainedBetween = (table: TableDefinition, after: number, upTo: number): boolean =>
+  agentColumnsAt(table, upTo).length > agentColumnsAt(table, after).length
 
 /** Works something out once a table: every row that is read or written asks. */
 function perTable<R>(work: (table: TableDefinition) => R): (table: TableDefinition) => R {

@@ -62,3 +62,6 @@ export const enums = [
 
 export type UserRole = (typeof userRole.values)[number]
 export type UserStatus = (typeof userStatus.values)[number]
+export type SessionStatus = (typeof sessionStatus.values)[number]
+export type ExecutionStatus = (typeof executionStatus.values)[number]
+export type IncidentStatus = (typeof incidentStatus.values)[number]

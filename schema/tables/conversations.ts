@@ -11,15 +11,19 @@ export const conversations = defineTable('conversations', {
     user_id: uuid().notNull().actingUser().references('users', 'cascade').fixed(),
     title: varchar(500),
     description: text(),
-    tags: textArray().default('[]'),
-    context_snapshot: json().default('{}').comment('Context at the start of the conversation'),
+    tags: textArray().default('[]').merges('set'),
+    context_snapshot: json()
+      .default('{}')
+      .merges('merge')
+      .comment('Context at the start of the conversation'),
     system_prompt: text(),
     model_config: json()
       .default('{}')
+      .merges('merge')
       .comment('LLM config: {model, temperature, max_tokens, top_p}'),
     message_count: integer().default(0).derived(),
     total_tokens: integer().default(0).derived(),
-    total_cost_cents: integer().default(0),
+    total_cost_cents: integer().default(0).merges('counter'),
     started_at: timestamp().notNull().defaultNow(),
     last_message_at: timestamp().derived(),
     ended_at: timestamp(),

@@ -12,6 +12,10 @@ export type Collection = (typeof collections)[number]
 
 const inCollections = `collection IN (${collections.map((name) => `'${name}'`).join(', ')})`
 
+/** The conversation that an embedding is of. Cut to the length of an id: what an agent writes there may not fit an index. */
+export const embeddedConversation = (payload: string): string =>
+  `substr((${payload} ->> 'conversation_id'), 1, 36)`
+
 export const embeddings = defineTable('embeddings', {
   number: 12,
   comment: 'Vectors with their payload; the truth behind every vector index',
@@ -46,6 +50,12 @@ export const embeddings = defineTable('embeddings', {
   indexes: [
     { name: 'idx_embeddings_collection', on: ['collection', 'model'] },
     { name: 'idx_embeddings_user_id', on: ['user_id'] },
+    {
+      name: 'idx_embeddings_conversation',
+      on: [embeddedConversation('payload')],
+      where: `collection = 'conversation_embeddings'`,
+      centreOnly: true,
+    },
   ],
   groups: [
     { name: 'content', columns: ['model', 'dimension', 'vector', 'content_preview', 'payload'] },

@@ -11,6 +11,7 @@ import {
   varchar,
 } from '../define.ts'
 import { incidentSeverity, incidentStatus } from '../enums.ts'
+import { stateMachine, incidentTransitions } from '../transitions.ts'
 
 const timing = `(acknowledged_at IS NULL OR acknowledged_at >= detected_at) AND (resolved_at IS NULL OR resolved_at >= detected_at) AND (closed_at IS NULL OR closed_at >= coalesce(resolved_at, detected_at))`
 
@@ -27,13 +28,13 @@ export const incidents = defineTable('incidents', {
     status: enumOf(incidentStatus).notNull().default('open'),
     source: varchar(100).notNull(),
     detection_method: varchar(100),
-    affected_services: textArray().default('[]'),
+    affected_services: textArray().default('[]').merges('set'),
     affected_users_count: integer().default(0),
     blast_radius: json().comment('{regions: [], services: [], user_segments: []}'),
     assigned_to: uuid().references('users', 'set null'),
     assigned_team: varchar(100),
-    metadata: json().default('{}').comment('Alert data, metrics, logs'),
-    related_incidents: uuidArray(),
+    metadata: json().default('{}').merges('merge').comment('Alert data, metrics, logs'),
+    related_incidents: uuidArray().merges('set'),
     root_cause: text(),
     resolution_notes: text(),
     remediation_steps: textArray(),
@@ -61,6 +62,7 @@ export const incidents = defineTable('incidents', {
     {
       name: 'status',
       columns: ['status', 'detected_at', 'acknowledged_at', 'resolved_at', 'closed_at'],
+      policy: stateMachine('status', incidentTransitions),
     },
   ],
 })

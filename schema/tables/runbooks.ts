@@ -12,6 +12,7 @@ import {
   varchar,
 } from '../define.ts'
 import { executionStatus } from '../enums.ts'
+import { executionTransitions, stateMachine } from '../transitions.ts'
 
 export const runbooks = defineTable('runbooks', {
   number: 9,
@@ -27,11 +28,11 @@ export const runbooks = defineTable('runbooks', {
     steps: json().notNull().comment('[{step_num, title, action, automated, required_role}]'),
     is_automated: boolean().default(false),
     automation_config: json().comment('Configuration for automated execution'),
-    tags: textArray().default('[]'),
+    tags: textArray().default('[]').merges('set'),
     owner_id: uuid().references('users', 'set null'),
-    execution_count: integer().default(0),
-    success_count: integer().default(0),
-    last_executed_at: timestamp(),
+    execution_count: integer().default(0).merges('counter'),
+    success_count: integer().default(0).merges('counter'),
+    last_executed_at: timestamp().merges('max'),
     created_at: timestamp().notNull().defaultNow().fixed(),
     updated_at: timestamp().notNull().defaultNow().derived(),
     archived_at: timestamp(),
@@ -44,7 +45,12 @@ export const runbooks = defineTable('runbooks', {
     { name: 'idx_runbooks_owner', on: ['owner_id'], where: 'owner_id IS NOT NULL' },
   ],
   groups: [
-    { name: 'definition', columns: ['steps', 'version', 'automation_config', 'is_automated'] },
+    {
+      name: 'definition',
+      columns: ['steps', 'version', 'automation_config', 'is_automated'],
+      // A playbook of which the later half of two edits won would be run by someone in a hurry.
+      policy: 'reject',
+    },
   ],
 })
 
@@ -61,7 +67,7 @@ export const runbookExecutions = defineTable('runbook_executions', {
     status: enumOf(executionStatus).notNull().default('running'),
     is_automated: boolean().default(false),
     current_step: integer(),
-    completed_steps: integerArray().default('[]'),
+    completed_steps: integerArray().default('[]').merges('set'),
     step_results: json().default('[]').comment('[{step_num, status, output, duration_ms}]'),
     success: boolean(),
     notes: text(),
@@ -74,5 +80,11 @@ export const runbookExecutions = defineTable('runbook_executions', {
     { name: 'idx_runbook_executions_started_at', on: ['started_at DESC'] },
     { name: 'idx_runbook_executions_executed_by', on: ['executed_by'] },
   ],
-  groups: [{ name: 'status', columns: ['status', 'success', 'started_at', 'completed_at'] }],
+  groups: [
+    {
+      name: 'status',
+      columns: ['status', 'success', 'started_at', 'completed_at'],
+      policy: stateMachine('status', executionTransitions),
+    },
+  ],
 })

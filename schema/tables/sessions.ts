@@ -1,5 +1,6 @@
 import { defineTable, enumOf, inet, json, text, timestamp, uuid, varchar } from '../define.ts'
 import { sessionStatus } from '../enums.ts'
+import { sessionTransitions, stateMachine } from '../transitions.ts'
 
 export const sessions = defineTable('sessions', {
   number: 2,
@@ -45,5 +46,12 @@ export const sessions = defineTable('sessions', {
     { name: 'idx_sessions_active', on: ['status'], where: `status = 'active'` },
     { name: 'idx_sessions_expires', on: ['expires_at'], where: `status IN ('active', 'idle')` },
     { name: 'idx_sessions_last_activity', on: ['last_activity_at'], where: `status = 'active'` },
+  ],
+  groups: [
+    {
+      name: 'status',
+      columns: ['status', 'terminated_at'],
+      policy: stateMachine('status', sessionTransitions),
+    },
   ],
 })

@@ -29,6 +29,7 @@ export const users = defineTable('users', {
     timezone: varchar(50).default('UTC').profile(),
     preferences: json()
       .default('{}')
+      .merges('merge')
       .comment('User-specific settings: {theme, notifications, default_project}'),
     mfa_enabled: boolean().default(false).fixed(),
     mfa_secret: varchar(255).serverOnly(),

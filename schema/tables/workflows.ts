@@ -11,6 +11,7 @@ import {
   varchar,
 } from '../define.ts'
 import { executionStatus } from '../enums.ts'
+import { executionTransitions, stateMachine } from '../transitions.ts'
 
 export const workflows = defineTable('workflows', {
   number: 5,
@@ -26,10 +27,10 @@ export const workflows = defineTable('workflows', {
     definition: json()
       .notNull()
       .comment('Workflow DAG: {steps: [{id, type, config, dependencies}]}'),
-    parameters: json().default('{}').comment('Default parameters'),
-    environment_vars: json().default('{}').comment('Environment variables'),
+    parameters: json().default('{}').merges('merge').comment('Default parameters'),
+    environment_vars: json().default('{}').merges('merge').comment('Environment variables'),
     triggers: json().default('[]').comment(`[{type: 'schedule|webhook|event', config}]`),
-    tags: textArray().default('[]'),
+    tags: textArray().default('[]').merges('set'),
     is_active: boolean().default(true),
     is_template: boolean().default(false),
     created_at: timestamp().notNull().defaultNow().fixed(),
@@ -58,6 +59,8 @@ export const workflowExecutions = defineTable('workflow_executions', {
   number: 6,
   comment: 'Individual workflow execution instances',
   writeClass: 'row',
+  // Its runner goes on adding steps until it hears of the delete: refused for them, none would ever pass.
+  staleDelete: 'record',
   owner: { kind: 'column', column: 'user_id' },
   columns: {
     id: uuid().notNull().defaultNewId(),
@@ -69,13 +72,13 @@ export const workflowExecutions = defineTable('workflow_executions', {
     trigger_type: varchar(50),
     trigger_source: json().comment('What triggered this execution'),
     current_step: varchar(255),
-    completed_steps: textArray().default('[]'),
-    failed_steps: textArray().default('[]'),
+    completed_steps: textArray().default('[]').merges('set'),
+    failed_steps: textArray().default('[]').merges('set'),
     outputs: json().comment('Final outputs of the workflow'),
     error_message: text(),
     error_stack: text(),
     total_duration_ms: integer(),
-    steps_executed: integer().default(0),
+    steps_executed: integer().default(0).merges('counter'),
     queued_at: timestamp().notNull().defaultNow(),
     started_at: timestamp(),
     completed_at: timestamp(),
@@ -105,6 +108,7 @@ export const workflowExecutions = defineTable('workflow_executions', {
     {
       name: 'status',
       columns: ['status', 'queued_at', 'started_at', 'completed_at', 'cancelled_at'],
+      policy: stateMachine('status', executionTransitions),
     },
   ],
 })
@@ -123,7 +127,7 @@ export const stepExecutions = defineTable('step_executions', {
     status: enumOf(executionStatus).notNull().default('queued'),
     inputs: json().comment('Inputs of the step'),
     outputs: json().comment('Outputs of the step'),
-    retry_count: integer().default(0),
+    retry_count: integer().default(0).merges('max'),
     max_retries: integer().default(3),
     error_message: text(),
     duration_ms: integer(),
@@ -136,5 +140,11 @@ export const stepExecutions = defineTable('step_executions', {
     { name: 'idx_step_executions_status', on: ['status'] },
     { name: 'idx_step_executions_step_id', on: ['step_id'] },
   ],
-  groups: [{ name: 'status', columns: ['status', 'queued_at', 'started_at', 'completed_at'] }],
+  groups: [
+    {
+      name: 'status',
+      columns: ['status', 'queued_at', 'started_at', 'completed_at'],
+      policy: stateMachine('status', executionTransitions),
+    },
+  ],
 })

@@ -87,9 +87,9 @@ export function toConflict(row: ConflictRow): Conflict {
     dependsOn: row.depends_on,
     transaction: row.tx,
     transactionId: row.tx_id,
-    mine: decoded(table, row.mine),
-    base: decoded(table, row.base),
-    theirs: decoded(table, row.theirs),
+    mine: decodedValues(table, row.mine),
+    base: decodedValues(table, row.base),
+    theirs: decodedValues(table, row.theirs),
   }
 }
 
@@ -107,7 +107,8 @@ export function storedValues(
   return parsed
 }
 
-function decoded(table: TableDefinition | undefined, text: string | null): Values | null {
+/** One side of a record, as the repositories give values. */
+export function decodedValues(table: TableDefinition | undefined, text: string | null): Values | null {
   const stored = storedValues(table, text)
   if (stored === null) return null
   return Object.fromEntries(

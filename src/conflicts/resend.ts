@@ -138,6 +138,8 @@ function carriedOver({ table, record, mine, ...all }: Resend, name: string): Sto
   const base = storedValues(table, isPart ? record.theirs : record.base)
   if (threeWay === undefined || base === null || !Object.hasOwn(base, name)) return value
   if (isPart && policy !== 'merge') return value
+  // Joined with another value, what is none of its column would pass for one.
+  valueOf(table, name, value)
   const now = all.connection.get<{ value: Stored }>(
     `SELECT ${name} AS value FROM ${table.name} WHERE id = ?`,
     record.row_id,

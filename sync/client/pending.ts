@@ -1,6 +1,7 @@
-import type { Stored, StoredRow } from '../../schema/codec.ts'
+import { valueBeforeAdded, type Stored, type StoredRow } from '../../schema/codec.ts'
 import { agentColumns, mustColumn, type TableDefinition } from '../../schema/define.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
+import { overlay } from '../merge/overlay.ts'
 import { decodeImage } from './image.ts'
 
 /** A mutation of the outbox. */
@@ -9,6 +10,8 @@ export interface PendingMutation {
   readonly tx: number
   readonly op: 'insert' | 'update' | 'delete'
   readonly patch: StoredRow
+  /** What the columns of an update were before it. */
+  readonly before: StoredRow
   readonly blocked: boolean
 }
 
@@ -17,6 +20,7 @@ interface LogRow {
   tx: number
   op: PendingMutation['op']
   patch: string | null
+  before: string | null
   blocked: number
 }
 
@@ -28,15 +32,16 @@ export function pendingOf(
 ): PendingMutation[] {
   return connection
     .all<LogRow>(
-      'SELECT n, tx, op, patch, blocked FROM sync_log WHERE id = ? AND tbl = ? ORDER BY n',
+      'SELECT n, tx, op, patch, before, blocked FROM sync_log WHERE id = ? AND tbl = ? ORDER BY n',
       id,
       table.number,
     )
-    .map(({ n, tx, op, patch, blocked }) => ({
+    .map(({ n, tx, op, patch, before, blocked }) => ({
       n,
       tx,
       op,
       patch: patch === null ? {} : decodeImage(table, patch),
+      before: before === null ? {} : decodeImage(table, before),
       blocked: blocked === 1,
     }))
 }
@@ -58,11 +63,14 @@ export function statisticsDelta(
     tokens: number
     latest: string | null
   }>(
+    // A message that is gone at the centre, too, has left its statistics: taking it off here would count it twice.
     `SELECT count(*) AS pending,
-      coalesce(sum(CASE op WHEN 'insert' THEN 1 WHEN 'delete' THEN -1 ELSE 0 END), 0) AS messages,
-      coalesce(sum(CASE op WHEN 'insert' THEN patch ->> 'tokens_used' WHEN 'delete' THEN -(before ->> 'tokens_used') ELSE 0 END), 0) AS tokens,
+      coalesce(sum(CASE WHEN op = 'insert' THEN 1 WHEN op = 'delete' AND NOT is_gone THEN -1 ELSE 0 END), 0) AS messages,
+      coalesce(sum(CASE WHEN op = 'insert' THEN patch ->> 'tokens_used' WHEN op = 'delete' AND NOT is_gone THEN -(before ->> 'tokens_used') ELSE 0 END), 0) AS tokens,
       max(CASE op WHEN 'insert' THEN patch ->> 'created_at' END) AS latest
-    FROM sync_log WHERE ref = ? AND blocked = 0`,
+    FROM (SELECT l.*, EXISTS (SELECT 1 FROM sync_base b WHERE b.id = l.id AND b.tbl = l.tbl AND b.image IS NULL)
+        AND NOT EXISTS (SELECT 1 FROM sync_log i WHERE i.id = l.id AND i.tbl = l.tbl AND i.op = 'insert' AND i.blocked = 0) AS is_gone
+      FROM sync_log l WHERE l.ref = ? AND l.blocked = 0)`,
     conversationId,
   )
   if (row === undefined || row.pending === 0) return undefined
@@ -80,23 +88,24 @@ export function visibleRow(
   current: StoredRow | undefined,
 ): StoredRow | null {
   let image: StoredRow | null = base
-  for (const { op, patch, blocked } of pending) {
+  for (const { op, patch, before, blocked } of pending) {
     if (blocked) continue
     if (op === 'delete') image = null
-    else if (image !== null) image = { ...image, ...patch }
+    else if (image !== null) image = overlay(table, image, patch, op === 'update' ? before : {})
     else if (op === 'insert') image = { ...freshDerived(table, patch), ...patch }
   }
   if (image === null || pending.length === 0) return image
   return withLocalUpdatedAt(table, image, current)
 }
 
-/** Derived columns of a row that only this store has yet. */
+/** Derived columns, and those that came later, of a row that only this store has yet. */
 function freshDerived(table: TableDefinition, patch: StoredRow): StoredRow {
   const row: Record<string, Stored> = {}
   for (const name of agentColumns(table)) {
     if (Object.hasOwn(patch, name)) continue
     const shape = mustColumn(table, name)
-    if (shape.nullable && shape.default === undefined) row[name] = null
+    if (shape.default?.kind === 'literal') row[name] = valueBeforeAdded(shape)
+    else if (shape.nullable && shape.default === undefined) row[name] = null
     else row[name] = shape.kind === 'timestamp' ? (patch['created_at'] ?? null) : 0
   }
   return row

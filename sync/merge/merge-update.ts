@@ -1,104 +1,236 @@
 import type { Stored, StoredRow } from '../../schema/codec.ts'
-import type { TableDefinition } from '../../schema/define.ts'
+import type { StateMachine, TableDefinition } from '../../schema/define.ts'
+import { mergeUnit, type MergeUnit } from '../../schema/merge-policy.ts'
+import { mergeJson } from '../../schema/three-way/json.ts'
+import { threeWayOf, type ThreeWay } from '../../schema/three-way/three-way.ts'
+import { isLegal } from '../../schema/transitions.ts'
+import { compareWritten, isLater, type Written } from './clock.ts'
 
 /**
  * Merging an update into a row that others may have changed meanwhile. Pure: no I/O, no clock.
  *
- * A column's change is concurrent when the writer of the patch had not seen it. Columns of a group merge as one.
- * `lww`: the later hybrid logical clock wins, of equals the greater client id, so that every order of arrival ends the
- * same. What loses is returned, so that it can be kept.
+ * A column's change is concurrent when the writer of the patch had not seen it. Columns of a group merge as one, each unit
+ * as the schema says (`schema/define.ts`). `counter`, `set` and `max` lose nothing; the others choose, and what loses is
+ * returned, so that it can be kept.
  */
-export interface Stamp {
+export interface Stamp extends Written {
   readonly concurrent: boolean
-  readonly clock: number
-  readonly writer: string | null
 }
 
-export interface MergeInput {
+export interface MergeInput extends Written {
   readonly table: TableDefinition
   readonly current: StoredRow
-  /** Whole groups, stored form. */
+  /** Whole groups, stored form; without what its writer could not hold. */
   readonly patch: StoredRow
-  /** Last change of each column since the row was made, where there was one. */
+  /** What the columns of the patch were before it, where their policy asks. A column that is missing merges as `lww`. */
+  readonly before: StoredRow
+  /** Last change of each column since the row was made, where there was one; of several concurrent ones the latest. */
   readonly stamps: ReadonlyMap<string, Stamp>
-  readonly clock: number
-  readonly writer: string
+  /** Columns of `current` that only stand for a value which no agent can hold. */
+  readonly placeholders: ReadonlySet<string>
+}
+
+/** A concurrent value of one side, and what stands instead. */
+export interface Loss {
+  /** Who wrote the other side. */
+  readonly writer: string | null
+  readonly lost: StoredRow
+  readonly kept: StoredRow
 }
 
 export interface MergeDecision {
-  readonly outcome: 'applied' | 'merged' | 'superseded'
+  readonly outcome: 'applied' | 'merged' | 'superseded' | 'rejected'
   /** Columns to write. */
   readonly write: StoredRow
   /** Concurrent values of others that are overwritten, by writer. */
-  readonly overwritten: readonly { readonly writer: string | null; readonly values: StoredRow }[]
+  readonly overwritten: readonly Loss[]
   /** Values of the patch that lost, and who won. */
-  readonly lost: readonly { readonly winner: string | null; readonly values: StoredRow }[]
+  readonly lost: readonly Loss[]
+  /** Columns that merge as `reject` and were changed concurrently: the patch is refused as a whole. */
+  readonly rejected: readonly string[]
+  /** A transition that is not legal: its group was superseded. */
+  readonly illegal:
+    | { readonly column: string; readonly from: string; readonly to: string }
+    | undefined
 }
+
+type UnitDecision = Partial<
+  Pick<MergeDecision, 'write' | 'rejected' | 'illegal'> & { overwritten: Loss; lost: Loss }
+>
 
 export function mergeUpdate(input: MergeInput): MergeDecision {
-  const write: Record<string, Stored> = {}
-  const overwritten: { writer: string | null; values: StoredRow }[] = []
-  const lost: { winner: string | null; values: StoredRow }[] = []
-  for (const unit of units(input.table, Object.keys(input.patch))) {
-    const differing = unit.filter(
-      (column) => !sameStored(input.patch[column], input.current[column]),
-    )
-    if (differing.length === 0) continue
-    const rival = latestConcurrent(input, unit)
-    if (rival !== undefined && !isLater(input, rival)) {
-      lost.push({ winner: rival.writer, values: pick(input.patch, differing) })
-      continue
-    }
-    Object.assign(write, pick(input.patch, differing))
-    const theirs = differing.filter((column) => input.stamps.get(column)?.concurrent === true)
-    if (rival !== undefined && theirs.length > 0) {
-      overwritten.push({ writer: rival.writer, values: pick(input.current, theirs) })
-    }
+  const units = unitsOf(input).map((unit) => decideUnit(input, unit))
+  const write: StoredRow = Object.assign({}, ...units.map((unit) => unit.write ?? {}))
+  const lost = units.flatMap((unit) => unit.lost ?? [])
+  const rejected = units.flatMap((unit) => unit.rejected ?? [])
+  return {
+    outcome: rejected.length > 0 ? 'rejected' : outcomeOf(input, write, lost.length > 0),
+    write,
+    overwritten: units.flatMap((unit) => unit.overwritten ?? []),
+    lost,
+    rejected,
+    illegal: units.find((unit) => unit.illegal !== undefined)?.illegal,
   }
-  return { outcome: outcomeOf(input, write, lost.length > 0), write, overwritten, lost }
 }
 
-function outcomeOf(input: MergeInput, write: StoredRow, lost: boolean): MergeDecision['outcome'] {
+function outcomeOf(
+  { stamps, patch, current }: MergeInput,
+  write: StoredRow,
+  lost: boolean,
+): MergeDecision['outcome'] {
   if (lost) return Object.keys(write).length > 0 ? 'merged' : 'superseded'
-  return [...input.stamps.values()].some(({ concurrent }) => concurrent) ? 'merged' : 'applied'
+  if ([...stamps.values()].some(({ concurrent }) => concurrent)) return 'merged'
+  const after = { ...current, ...write }
+  const differs = Object.keys(patch).some((name) => !sameStored(after[name], patch[name]))
+  return differs ? 'merged' : 'applied'
 }
 
-/** The columns of a patch, grouped as they merge. */
-export function units(table: TableDefinition, columns: readonly string[]): string[][] {
-  const seen = new Set<string>()
-  return columns.flatMap((column) => {
-    if (seen.has(column)) return []
-    const group = table.groups.find((candidate) => candidate.columns.includes(column))
-    const unit =
-      group === undefined ? [column] : columns.filter((name) => group.columns.includes(name))
-    for (const name of unit) seen.add(name)
-    return [unit]
-  })
+/** A merge unit with those of its columns that the patch has. */
+interface PatchedUnit extends MergeUnit {
+  readonly patched: readonly string[]
 }
 
-function latestConcurrent(input: MergeInput, unit: readonly string[]): Stamp | undefined {
+function unitsOf({ table, patch }: MergeInput): PatchedUnit[] {
+  const units = new Map<MergeUnit, string[]>()
+  for (const column of Object.keys(patch)) {
+    const unit = mergeUnit(table, column)
+    const patched = units.get(unit)
+    if (patched === undefined) units.set(unit, [column])
+    else patched.push(column)
+  }
+  return [...units].map(([unit, patched]) => ({ ...unit, patched }))
+}
+
+function decideUnit(input: MergeInput, unit: PatchedUnit): UnitDecision {
+  const { policy, patched } = unit
+  const [column = ''] = patched
+  if (policy === 'reject') return rejectIfConcurrent(input, unit)
+  if (typeof policy === 'object') return moveState(input, unit, policy)
+  const threeWay = threeWayOf(policy)
+  const isKnown = Object.hasOwn(input.before, column) && !input.placeholders.has(column)
+  if (threeWay === undefined || !isKnown) return laterWins(input, unit, differing(input, patched))
+  return policy === 'merge' ? mergeKeys(input, column) : carryOver(input, column, threeWay)
+}
+
+const differing = ({ patch, current }: MergeInput, columns: readonly string[]): string[] =>
+  columns.filter((column) => !sameStored(patch[column], current[column]))
+
+/**
+ * `lww` of some columns of a unit. The whole unit decides: a patch lacks the columns whose value its writer could not
+ * hold, and the group is still one.
+ */
+function laterWins(
+  input: MergeInput,
+  { columns }: MergeUnit,
+  wanted: readonly string[],
+): UnitDecision {
+  if (wanted.length === 0) return {}
+  const rival = latestConcurrent(input, columns)
+  if (rival === undefined || isLater(input, rival)) return overwrite(input, rival, wanted)
+  return { lost: lose(input, rival.writer, wanted) }
+}
+
+/** Writes columns and keeps those of their values that are concurrent. */
+function overwrite(
+  { patch, current, stamps }: MergeInput,
+  rival: Stamp | undefined,
+  wanted: readonly string[],
+): UnitDecision {
+  const write = pick(patch, wanted)
+  const theirs = wanted.filter((column) => stamps.get(column)?.concurrent === true)
+  if (rival === undefined || theirs.length === 0) return { write }
+  const overwritten = {
+    writer: rival.writer,
+    lost: pick(current, theirs),
+    kept: pick(patch, theirs),
+  }
+  return { write, overwritten }
+}
+
+const lose = (
+  { patch, current }: MergeInput,
+  writer: string | null,
+  columns: readonly string[],
+): Loss => ({ writer, lost: pick(patch, columns), kept: pick(current, columns) })
+
+function rejectIfConcurrent(input: MergeInput, { columns, patched }: PatchedUnit): UnitDecision {
+  const wanted = differing(input, patched)
+  if (wanted.length === 0) return {}
+  return latestConcurrent(input, columns) === undefined
+    ? { write: pick(input.patch, wanted) }
+    : { rejected: wanted }
+}
+
+/**
+ * A legal transition writes what its writer changed, whatever the clocks say: others' times of the group stay. Where the
+ * state is the same, the later of two concurrent changes wins.
+ */
+function moveState(
+  input: MergeInput,
+  { columns, patched }: PatchedUnit,
+  machine: StateMachine,
+): UnitDecision {
+  const { patch, before, current } = input
+  const { column } = machine
+  const wanted = differing(input, changedColumns(patch, before, patched))
+  if (!wanted.includes(column)) return laterWins(input, { columns, policy: machine }, wanted)
+  const rival = latestConcurrent(input, columns)
+  const [from, to] = [String(current[column]), String(patch[column])]
+  if (isLegal(machine, from, to)) return overwrite(input, rival, wanted)
+  return {
+    lost: lose(input, rival?.writer ?? null, differing(input, patched)),
+    illegal: { column, from, to },
+  }
+}
+
+/** Columns of a patch that its writer changed: a group goes along whole. */
+export const changedColumns = (
+  patch: StoredRow,
+  before: StoredRow,
+  columns: readonly string[],
+): string[] =>
+  columns.filter(
+    (column) => !Object.hasOwn(before, column) || !sameStored(patch[column], before[column]),
+  )
+
+function carryOver(
+  { patch, before, current }: MergeInput,
+  column: string,
+  threeWay: ThreeWay,
+): UnitDecision {
+  const theirs = current[column] ?? null
+  const merged = threeWay(before[column] ?? null, patch[column] ?? null, theirs)
+  return sameStored(merged, theirs) ? {} : { write: { [column]: merged } }
+}
+
+function mergeKeys(input: MergeInput, column: string): UnitDecision {
+  const { patch, before, current } = input
+  const rival = latestConcurrent(input, [column])
+  const hasWon = rival === undefined || isLater(input, rival)
+  const theirs = current[column] ?? null
+  const { merged, contested } = mergeJson(
+    before[column] ?? null,
+    patch[column] ?? null,
+    theirs,
+    hasWon ? 'mine' : 'theirs',
+  )
+  const write = sameStored(merged, theirs) ? {} : { [column]: merged }
+  // Nothing is concurrent, and still not as before: an earlier change of the same writer came out otherwise.
+  if (contested === undefined || rival === undefined) return { write }
+  const [mine, other] = [{ [column]: contested.mine }, { [column]: contested.theirs }]
+  return hasWon
+    ? { write, overwritten: { writer: rival.writer, lost: other, kept: mine } }
+    : { write, lost: { writer: rival.writer, lost: mine, kept: other } }
+}
+
+function latestConcurrent({ stamps }: MergeInput, columns: readonly string[]): Stamp | undefined {
   let latest: Stamp | undefined
-  for (const column of unit) {
-    const stamp = input.stamps.get(column)
-    if (stamp?.concurrent === true && (latest === undefined || compare(stamp, latest) > 0))
+  for (const column of columns) {
+    const stamp = stamps.get(column)
+    if (stamp?.concurrent === true && (latest === undefined || compareWritten(stamp, latest) > 0))
       latest = stamp
   }
   return latest
-}
-
-const isLater = (mine: { clock: number; writer: string }, rival: Stamp): boolean =>
-  compare(mine, rival) > 0
-
-/** A write at the centre itself has no client; of equal clocks it wins. */
-function compare(
-  a: { clock: number; writer: string | null },
-  b: { clock: number; writer: string | null },
-): number {
-  if (a.clock !== b.clock) return a.clock - b.clock
-  if (a.writer === b.writer) return 0
-  if (a.writer === null) return 1
-  if (b.writer === null) return -1
-  return a.writer < b.writer ? -1 : 1
 }
 
 const pick = (row: StoredRow, columns: readonly string[]): StoredRow =>

@@ -43,7 +43,7 @@ export async function loadAncestry(session: Session, clientId: string): Promise<
 export async function recordAncestor(
   session: Session,
   principal: Principal,
-  { clientId, ancestor }: IntroduceRequest,
+  { clientId, ancestor, heal }: IntroduceRequest,
 ): Promise<void> {
   const { rows } = await session.query<{ user_id: string; agent_id: string }>(
     'SELECT user_id, agent_id FROM sync.client WHERE client_id = $1',
@@ -65,6 +65,21 @@ export async function recordAncestor(
     [clientId, ancestor.clientId, ancestor.seq, ancestor.id],
   )
   if (rowCount === 0) return
+  if (heal !== null) {
+    await session.query(
+      `INSERT INTO sync.healed (client_id, fork, user_id, agent_id, ancestor, offered, withheld)
+      VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+      [
+        clientId,
+        heal.fork,
+        principal.userId,
+        principal.agentId,
+        ancestor.clientId,
+        heal.offered,
+        heal.withheld,
+      ],
+    )
+  }
   // What depends on an insert that was rejected before the fork is still named after it.
   await session.query(
     `INSERT INTO sync.rejected (client_id, tbl, id, seq, n)

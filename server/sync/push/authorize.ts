@@ -21,10 +21,18 @@ export function mustSeeRow(context: DecisionContext, { table, id }: Mutation): W
         by,
       )
   }
-  if (row === undefined || !isVisibleTo(context, row))
-    return refuse('forbidden', `${table.name} ${id} is not yours`)
+  if (row === undefined) return refuseMissing(context, `${table.name} ${id}`)
+  if (!isVisibleTo(context, row)) return refuse('forbidden', `${table.name} ${id} is not yours`)
   if (row.deleted) return refuse('deleted', `${table.name} ${id} was deleted`)
   return row
+}
+
+/** Of a row that was never here: while the centre may get back what it lost, its author may yet bring it. */
+function refuseMissing({ ifMissing }: DecisionContext, what: string): never {
+  if (ifMissing === 'wait') return refuse('parked', `${what} is not back yet`)
+  if (ifMissing === 'gone')
+    return refuse('parent_missing', `${what} was lost with the centre, and nobody brought it back`)
+  return refuse('forbidden', `${what} is not yours`)
 }
 
 /** Every reference that a patch sets must be visible to the writer: foreign keys alone would accept any row. */
@@ -43,7 +51,8 @@ export function mustSeeReferences(context: DecisionContext, mutation: Mutation):
           by,
         )
     }
-    if (row === undefined || !isVisibleTo(context, row))
+    if (row === undefined) return refuseMissing(context, `${place}: ${target.name} ${id}`)
+    if (!isVisibleTo(context, row))
       return refuse('forbidden', `${place}: ${target.name} ${id} is not yours`)
     if (row.deleted)
       refuse('deleted', `${place}: ${target.name} ${id} was deleted`, {

@@ -17,14 +17,12 @@ export function decideDelete(
   // Deleted is deleted, whoever did it.
   if (known?.deleted === true && isVisibleTo(context, known))
     return { writes: [], conflicts: [], outcome: undefined }
+  const isDeletable =
+    table.owner.kind !== 'self' && table.writeClass !== 'pull' && table.writeClass !== 'push-only'
+  if (known === undefined && context.ifMissing === 'wait' && isDeletable)
+    return { writes: [], conflicts: [], outcome: undefined, tombstone: { table, id } }
   const row = mustSeeRow(context, mutation)
-  if (
-    table.owner.kind === 'self' ||
-    table.writeClass === 'pull' ||
-    table.writeClass === 'push-only'
-  ) {
-    refuse('forbidden', `agents do not delete ${table.name}`)
-  }
+  if (!isDeletable) refuse('forbidden', `agents do not delete ${table.name}`)
   mustMayWrite(context, row, 'delete')
   const concurrency = new Concurrency(context, transaction)
   const newer = state

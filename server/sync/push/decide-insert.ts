@@ -23,6 +23,8 @@ export function decideInsert(
       constraint: `${table.name}_pkey`,
     })
   }
+  if (context.missing?.isBuried(table, id) === true)
+    refuse('deleted', `${table.name} ${id} was deleted before it was back`)
   mustSeeReferences(context, mutation)
   const keys = keysOfNewRow(context, mutation)
   const { values, changed } = nextVersion(context, mutation)

@@ -14,12 +14,15 @@ export type { Decision, DecisionContext, LostValue, Write }
 
 /** Decides one transaction: everything it writes, or nothing and why. */
 export function decideTransaction(
-  context: DecisionContext,
+  shared: DecisionContext,
   transaction: ClientTransaction,
 ): Decision {
+  const ifMissing = shared.missing?.of(transaction) ?? 'unknown'
+  const context: DecisionContext = { ...shared, ifMissing }
   const writes: Write[] = []
   const outcomes: WireOutcome[] = []
   const conflicts: LostValue[] = []
+  const tombstones: { table: TableDefinition; id: string }[] = []
   const forced = context.forced.get(transaction.id)
   for (const [n, mutation] of transaction.mutations.entries()) {
     try {
@@ -30,6 +33,7 @@ export function decideTransaction(
       const decided = decideMutation(context, transaction, mutation)
       writes.push(...decided.writes.map((write) => ({ ...write, n })))
       conflicts.push(...decided.conflicts)
+      if (decided.tombstone !== undefined) tombstones.push(decided.tombstone)
       if (decided.outcome !== undefined)
         outcomes.push({ seq: transaction.seq, n, ...decided.outcome })
     } catch (error) {
@@ -38,7 +42,7 @@ export function decideTransaction(
     }
   }
   context.state.keepLayer()
-  return { writes, outcomes, conflicts, rejectedRows: [] }
+  return { writes, outcomes, conflicts, rejectedRows: [], tombstones }
 }
 
 function rejectTransaction(
@@ -49,6 +53,7 @@ function rejectTransaction(
 ): Decision {
   const { state } = context
   state.dropLayer()
+  if (refusal.reason === 'parked') return parkTransaction(seq, mutations, refusal.message)
   const by = `${seq}.${culprit}`
   const rejectedRows: { table: TableDefinition; id: string; n: number }[] = []
   const outcomes = mutations.map((mutation, n): WireOutcome => {
@@ -75,6 +80,18 @@ function rejectTransaction(
     })
   })
   return { writes: [], outcomes, conflicts: [], rejectedRows }
+}
+
+/** Not decided: it comes again, under another number. What needs it finds its rows missing, and waits like it. */
+function parkTransaction(
+  seq: number,
+  mutations: ClientTransaction['mutations'],
+  message: string,
+): Decision {
+  const outcomes = mutations.map(({ table, id }, n): WireOutcome =>
+    defined({ seq, n, table: table?.name, id, kind: 'parked', message }),
+  )
+  return { writes: [], outcomes, conflicts: [], rejectedRows: [] }
 }
 
 /** The row as it stands, where its writer may see it: what was wanted can then be compared with what is. */

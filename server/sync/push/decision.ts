@@ -4,6 +4,7 @@ import type { Snapshot } from '../../../sync/merge/snapshot.ts'
 import type { WireOutcome } from '../../../sync/protocol/messages.ts'
 import type { Principal } from '../principal.ts'
 import type { Ancestry } from './ancestry.ts'
+import type { Missing, MissingRows } from './missing.ts'
 import type { Versions } from './next-version.ts'
 import type { ClientTransaction, Refusal } from './transaction.ts'
 import type { ColumnChange, WorkingState } from './working-state.ts'
@@ -44,6 +45,13 @@ export interface Decision {
     readonly id: string
     readonly n: number
   }[]
+  /** Rows that were deleted before they were back. */
+  readonly tombstones?: readonly Tombstone[]
+}
+
+interface Tombstone {
+  readonly table: TableDefinition
+  readonly id: string
 }
 
 export interface DecisionContext {
@@ -55,6 +63,10 @@ export interface DecisionContext {
   readonly state: WorkingState
   readonly versions: Versions
   readonly snapshotOf: (transaction: ClientTransaction) => Snapshot | undefined
+  /** What is known of rows that a centre which went back has not got back yet. */
+  readonly missing?: MissingRows
+  /** Of the transaction that is decided: what becomes of it if it needs a row that was never here. */
+  readonly ifMissing?: Missing
   /** A refusal that only the database could find: transaction id to mutation. */
   readonly forced: ReadonlyMap<string, { readonly n: number; readonly refusal: Refusal }>
 }
@@ -64,4 +76,5 @@ export interface MutationDecision {
   readonly writes: readonly Omit<Write, 'n'>[]
   readonly conflicts: readonly LostValue[]
   readonly outcome: Omit<WireOutcome, 'seq' | 'n'> | undefined
+  readonly tombstone?: Tombstone
 }

@@ -17,6 +17,7 @@ import { classifyFailure, refusalOf, unprocessable } from './database-failure.ts
 import { decideTransaction } from './decide.ts'
 import type { DecisionContext } from './decision.ts'
 import { lockRows } from './lock.ts'
+import { loadMissingRows, recordMissing } from './missing.ts'
 import { loadVersions } from './next-version.ts'
 import { recordGroup } from './record.ts'
 import { findRepeated, recordRepeated } from './repeated.ts'
@@ -203,6 +204,7 @@ async function applyOnce(
     principal,
     clientId,
     ancestry,
+    missing: await loadMissingRows(session, mark.window, principal, fresh),
     keys: new Set(keysOf(principal, clientId)),
     state,
     versions: await loadVersions(session, fresh),
@@ -219,6 +221,8 @@ async function applyOnce(
       await writeRows(session, { principal, clientId }, [write])
     }
   }
+  if (mark.window !== 'none')
+    await recordMissing(session, { clientId, principal }, fresh, decisions)
   await recordGroup(session, clientId, { fresh, decisions, last: todo.at(-1) })
   return writes.length > 0
 }

@@ -5,6 +5,7 @@ import { LogKind } from '../../../sync/protocol/version.ts'
 import type { Session } from '../../postgres/database.ts'
 import type { Decision, LostValue, Write } from './decision.ts'
 import { jsonRow } from './row-json.ts'
+import { isParked } from './missing.ts'
 import type { ClientTransaction } from './transaction.ts'
 
 /** A group as it was decided. */
@@ -36,6 +37,10 @@ export async function recordGroup(
     session,
     decisions.flatMap(({ conflicts }) => conflicts),
   )
+  const settled = fresh.filter((_, i) => {
+    const decision = decisions[i]
+    return decision !== undefined && !isParked(decision)
+  })
   const watermark = JSON.stringify({ seq: last.seq, id: last.id })
   await session.query(
     `WITH applied AS (INSERT INTO sync.applied (tx_id, client_id, seq, clock) SELECT u.id, $1, u.seq, u.clock FROM unnest($2::text[], $3::bigint[], $8::bigint[]) u(id, seq, clock)),
@@ -43,13 +48,13 @@ export async function recordGroup(
     INSERT INTO sync.log (tbl, id, op, image, keys_after) VALUES (${LogKind.watermark}, $1, 'insert', $6, $7)`,
     [
       clientId,
-      fresh.map(({ id }) => id),
-      fresh.map(({ seq }) => seq),
+      settled.map(({ id }) => id),
+      settled.map(({ seq }) => seq),
       last.seq,
       last.id,
       watermark,
       [clientKey(clientId)],
-      fresh.map(({ clock }) => clock),
+      settled.map(({ clock }) => clock),
     ],
   )
 }

@@ -1,8 +1,11 @@
 import { checkStored, type Stored, type StoredRow } from '../../../schema/codec.ts'
 import { columnWrite, mustColumn, type TableDefinition } from '../../../schema/define.ts'
+import { AgentDBError } from '../../../schema/errors.ts'
 import { tableOfNumber } from '../../../schema/tables.ts'
+import { needsUpcast, upcast } from '../../../schema/upcasts.ts'
 import { ValueProblem } from '../../../schema/values/canonical-json.ts'
 import { timestampOfMicros } from '../../../schema/values/timestamp.ts'
+import { SCHEMA_VERSION } from '../../../schema/version.ts'
 import { columnBefore } from '../../../sync/protocol/before-columns.ts'
 import type { Base, PushRequest, PushTransaction, Shape } from '../../../sync/protocol/messages.ts'
 
@@ -43,48 +46,67 @@ export interface UnknownMutation {
   readonly refusal: Refusal
 }
 
-/** Reads the transactions of a push. Clocks ahead of ours are held down to now, so that a wrong one cannot win for ever. */
+/**
+ * Reads the transactions of a push. Clocks ahead of ours are held down to now, so that a wrong one cannot win for ever.
+ *
+ * @throws AgentDBError `SCHEMA_BEHIND` where an agent of a newer version sends what came with it: refused, it would be lost
+ */
 export function readTransactions(request: PushRequest, nowMicros: number): ClientTransaction[] {
+  const reading: Reading = { nowMicros, schema: request.schema, shapes: request.shapes }
   return request.transactions.map((transaction) => ({
     seq: transaction.seq,
     id: transaction.id,
     clock: Math.min(transaction.clock, nowMicros),
     base: transaction.base,
-    mutations: transaction.mutations.map((mutation) =>
-      readMutation(mutation, request.shapes, nowMicros),
-    ),
+    mutations: transaction.mutations.map((mutation) => readMutation(mutation, reading)),
   }))
+}
+
+/** What is read with what. */
+interface Reading {
+  readonly nowMicros: number
+  /** The agent's version of the schema. */
+  readonly schema: number
+  readonly shapes: readonly Shape[]
+}
+
+function mustNotBeNewer({ schema }: Reading, message: string): void {
+  if (schema <= SCHEMA_VERSION) return
+  throw new AgentDBError(
+    'SCHEMA_BEHIND',
+    `this server has schema version ${SCHEMA_VERSION}, and the agent sends what came later (${message}): upgrade this server`,
+  )
 }
 
 function readMutation(
   [shapeIndex, op, id, values]: PushTransaction['mutations'][number],
-  shapes: readonly Shape[],
-  nowMicros: number,
+  reading: Reading,
 ): Mutation | UnknownMutation {
+  const { shapes, schema, nowMicros } = reading
   const shape = shapes[shapeIndex]
   const table = shape === undefined ? undefined : tableOfNumber(shape.table)
   if (shape === undefined || table === undefined) {
-    return {
-      table: undefined,
-      op,
-      id,
-      refusal: {
-        reason: 'unknown_table',
-        message: `there is no table ${shape?.table ?? '?'} here`,
-      },
-    }
+    const message = `there is no table ${shape?.table ?? '?'} here`
+    mustNotBeNewer(reading, message)
+    return { table: undefined, op, id, refusal: { reason: 'unknown_table', message } }
   }
   if (op === 'delete') return { table, op, id, patch: {}, before: {}, refusal: undefined }
   const patch: Record<string, Stored> = {}
   const before: Record<string, Stored> = {}
   const read: Omit<Mutation, 'refusal'> = { table, op, id, patch, before }
-  for (const [i, name] of shape.columns.entries()) {
+  const sent = shape.columns.map((name, i): [string, Stored] => [name, values[i] ?? null])
+  for (const [name, value] of needsUpcast(schema) ? upcasted(schema, read, sent) : sent) {
     const column = columnBefore(name)
-    const refusal =
-      column === undefined
-        ? readValue(table, op, name, values[i], patch)
-        : readValue(table, op, column, values[i], before)
-    if (refusal !== undefined) return { ...read, refusal }
+    if (column !== undefined) {
+      // What no column can hold was refused, or will be; the value that takes its place then merges without it.
+      readValue(table, op, column, value, before)
+      continue
+    }
+    const refusal = readValue(table, op, name, value, patch)
+    if (refusal === undefined) continue
+    const isEnum = refusal.reason === 'invalid_value' && mustColumn(table, name).kind === 'enum'
+    if (isEnum || refusal.reason === 'unknown_column') mustNotBeNewer(reading, refusal.message)
+    return { ...read, refusal }
   }
   if (op === 'insert' && patch['id'] !== id) {
     const message = `${table.name}.id differs from the row's id`
@@ -93,6 +115,13 @@ function readMutation(
   if (table.writeClass === 'push-only') clampCreatedAt(patch, nowMicros)
   return { ...read, refusal: undefined }
 }
+
+const upcasted = (
+  schema: number,
+  { table, op, id }: { table: TableDefinition; op: Mutation['op']; id: string },
+  sent: readonly [string, Stored][],
+): [string, Stored][] =>
+  Object.entries(upcast(schema, { table: table.name, op, id, values: Object.fromEntries(sent) }))
 
 function readValue(
   table: TableDefinition,

@@ -1,6 +1,7 @@
 import { AgentDBError } from '../../../schema/errors.ts'
 import type { PushRequest } from '../../../sync/protocol/messages.ts'
 import type { Session } from '../../postgres/database.ts'
+import type { Window } from './missing.ts'
 import type { ClientTransaction } from './transaction.ts'
 
 /** Where a client's watermark stands. */
@@ -9,6 +10,8 @@ export interface Watermark {
   readonly id: string | null
   /** The client that its store was before it forked. */
   readonly ancestor: string | null
+  /** Whether rows may be missing because the centre went back. */
+  readonly window: Window
 }
 
 /** Where the centre is with a client; with the lock nobody else moves it. */
@@ -21,9 +24,20 @@ export async function readWatermark(
     seq: number
     tx_id: string | null
     ancestor: string | null
-  }>(`SELECT seq, tx_id, ancestor FROM sync.client WHERE client_id = $1 ${lock}`, [clientId])
+    open: boolean | null
+  }>(
+    `SELECT seq, tx_id, ancestor, (SELECT bool_or(f.open_until > now()) FROM sync.fork f WHERE f.decision <> 'none') AS open
+    FROM sync.client WHERE client_id = $1 ${lock}`,
+    [clientId],
+  )
   const [row] = rows
-  return { seq: row?.seq ?? 0, id: row?.tx_id ?? null, ancestor: row?.ancestor ?? null }
+  const open = row?.open ?? undefined
+  return {
+    seq: row?.seq ?? 0,
+    id: row?.tx_id ?? null,
+    ancestor: row?.ancestor ?? null,
+    window: open === undefined ? 'none' : open ? 'open' : 'over',
+  }
 }
 
 export function mustBeContiguous(transactions: readonly ClientTransaction[]): void {

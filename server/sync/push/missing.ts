@@ -1,0 +1,103 @@
+import { roleAccess } from '../../../schema/role-access.ts'
+import type { UserRole } from '../../../schema/enums.ts'
+import type { TableDefinition } from '../../../schema/define.ts'
+import type { Session } from '../../postgres/database.ts'
+import type { Principal } from '../principal.ts'
+import type { Decision } from './decision.ts'
+import type { ClientTransaction } from './transaction.ts'
+
+/** Whether the centre may still get back rows that it lost when it went back: never went back, yet, no longer. */
+export type Window = 'none' | 'open' | 'over'
+
+/**
+ * What becomes of a transaction that needs a row which was never here. `wait`: its author may yet bring it back. `gone`:
+ * the transaction has waited for it until the end of the window. `unknown`: as in a centre that never went back.
+ */
+export type Missing = 'wait' | 'gone' | 'unknown'
+
+/** What is known of rows that are not back yet. */
+export interface MissingRows {
+  of(transaction: ClientTransaction): Missing
+  /** Whether someone who may delete the row has done so before it was back. */
+  isBuried(table: TableDefinition, id: string): boolean
+}
+
+const nothingMissing: MissingRows = { of: () => 'unknown', isBuried: () => false }
+
+export async function loadMissingRows(
+  session: Session,
+  window: Window,
+  { userId }: Principal,
+  transactions: readonly ClientTransaction[],
+): Promise<MissingRows> {
+  if (window === 'none') return nothingMissing
+  const waited = await session.query<{ tx_id: string }>(
+    'SELECT tx_id FROM sync.parked WHERE tx_id = ANY($1::text[])',
+    [transactions.map(({ id }) => id)],
+  )
+  const ids = new Set(waited.rows.map((row) => row.tx_id))
+  const inserted = transactions.flatMap(({ mutations }) =>
+    mutations.filter(({ op }) => op === 'insert').map(({ id }) => id),
+  )
+  const { rows } = await session.query<{
+    tbl: number
+    id: string
+    user_id: string
+    role: UserRole
+  }>('SELECT tbl, id, user_id, role FROM sync.tombstone WHERE id = ANY($1::uuid[])', [inserted])
+  return {
+    of: ({ id }) => (window === 'open' ? 'wait' : ids.has(id) ? 'gone' : 'unknown'),
+    isBuried: ({ number, owner }, id) =>
+      rows.some(
+        (row) =>
+          row.tbl === number &&
+          row.id === id &&
+          // It binds only inserts that its author could have deleted.
+          (row.user_id === userId ||
+            (owner.kind === 'shared' &&
+              !owner.ownWritesOnly &&
+              roleAccess[row.role].delete.includes(owner.key))),
+      ),
+  }
+}
+
+export const isParked = ({ outcomes }: Decision): boolean =>
+  outcomes.some(({ kind }) => kind === 'parked')
+
+/** Notes which transactions wait, which wait no longer, and which rows were deleted before they were back. */
+export async function recordMissing(
+  session: Session,
+  actor: { readonly clientId: string; readonly principal: Principal },
+  transactions: readonly ClientTransaction[],
+  decisions: readonly Decision[],
+): Promise<void> {
+  const parked = transactions.filter((_, i) => {
+    const decision = decisions[i]
+    return decision !== undefined && isParked(decision)
+  })
+  const waiting = new Set(parked)
+  await session.query('DELETE FROM sync.parked WHERE tx_id = ANY($1::text[])', [
+    transactions.filter((one) => !waiting.has(one)).map(({ id }) => id),
+  ])
+  const places = [actor.clientId, parked.map(({ id }) => id)]
+  await session.query(
+    `INSERT INTO sync.parked (tx_id, client_id) SELECT u.id, $1 FROM unnest($2::text[]) u(id) ON CONFLICT (tx_id) DO NOTHING`,
+    places,
+  )
+  // Sent again, its number is known to be this store's.
+  await session.query(
+    `INSERT INTO sync.repeated (client_id, seq, tx_id) SELECT $1, u.seq, u.id FROM unnest($2::text[], $3::bigint[]) u(id, seq)`,
+    [...places, parked.map(({ seq }) => seq)],
+  )
+  const buried = decisions.flatMap(({ tombstones = [] }) => tombstones)
+  await session.query(
+    `INSERT INTO sync.tombstone (tbl, id, user_id, role) SELECT u.tbl, u.id, $1, $2 FROM unnest($3::smallint[], $4::uuid[]) u(tbl, id)
+    ON CONFLICT DO NOTHING`,
+    [
+      actor.principal.userId,
+      actor.principal.role,
+      buried.map(({ table }) => table.number),
+      buried.map(({ id }) => id),
+    ],
+  )
+}
