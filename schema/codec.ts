@@ -26,6 +26,12 @@ export const VALUE_LENGTH_MAX = 16 * 1024 * 1024
 const INTEGER_MIN = -2_147_483_648
 const INTEGER_MAX = 2_147_483_647
 
+/** What rows have in a column that came after them: its default, or null. */
+export function valueBeforeAdded({ default: fallback }: ColumnShape): Stored {
+  if (fallback?.kind !== 'literal') return null
+  return typeof fallback.value === 'boolean' ? Number(fallback.value) : fallback.value
+}
+
 /** Stored form of a program's value; throws {@link ValueProblem}. */
 export function encodeValue(shape: ColumnShape, value: unknown): Stored {
   if (value === null || value === undefined) return checkNull(shape)

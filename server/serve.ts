@@ -9,6 +9,7 @@ import { createApp } from './http/app.ts'
 import { Database } from './postgres/database.ts'
 import { makePartitions, prepareCentre } from './postgres/prepare.ts'
 import { Feed } from './sync/feed.ts'
+import { HealService } from './sync/heal-service.ts'
 import { LogTail } from './sync/log-tail.ts'
 import { BATCH_CHANNEL } from './sync/positions.ts'
 import { ClientBindings } from './sync/principal.ts'
@@ -32,6 +33,11 @@ export interface ServeOptions {
   readonly pollMs?: number | undefined
   /** How long the log keeps what happened; an agent that was away for longer reads its scope again. Default: 14. */
   readonly logRetentionDays?: number | undefined
+  /**
+   * After the centre went back by less than a minute, as a failover with loss leaves it, agents bring back what it lost
+   * without `agentdb heal`. Default: false, since a restore may be meant to undo something.
+   */
+  readonly healAutomatically?: boolean | undefined
   /** Told of every failure that agents see as `SERVER_ERROR`. Default: a line and its stack on standard error. */
   readonly onError?: ((error: unknown) => void) | undefined
 }
@@ -103,6 +109,7 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
     onError,
     feed: new Feed(database, tail, bindings, secret, systemClock),
     push: new PushService(database, tail, bindings, systemClock),
+    heal: new HealService(database, tail, bindings, options.healAutomatically ?? false),
   })
   const { host = '127.0.0.1', port = 7400 } = options
   try {
@@ -148,6 +155,7 @@ const optionNames: ReadonlySet<string> = new Set([
   'pollMs',
   'logRetentionDays',
   'onError',
+  'healAutomatically',
 ])
 
 function refuse(message: string): never {
@@ -174,6 +182,9 @@ function validate(options: ServeOptions): void {
     !(Number.isFinite(logRetentionDays) && logRetentionDays >= 1)
   )
     refuse(`logRetentionDays must be at least 1, got ${preview(logRetentionDays)}`)
+  const { healAutomatically } = options
+  if (healAutomatically !== undefined && typeof healAutomatically !== 'boolean')
+    refuse('healAutomatically must be true or false')
   if (pollMs !== undefined && !(Number.isFinite(pollMs) && pollMs >= 1))
     refuse(`pollMs must be at least 1, got ${preview(pollMs)}`)
 }

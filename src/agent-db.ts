@@ -5,6 +5,7 @@ import { isId, newId } from '../schema/values/id.ts'
 import { systemClock, type Clock } from '../schema/values/timestamp.ts'
 import { ConflictLog } from './conflicts/conflict-log.ts'
 import { registerInternals } from './internals.ts'
+import { LostRows } from './lost-rows/lost-rows.ts'
 import { Placeholders } from './placeholders/placeholders.ts'
 import { EmbeddingRepository } from './repositories/embedding-repository.ts'
 import { Repository, type RepositoryContext } from './repositories/repository.ts'
@@ -70,6 +71,8 @@ export class AgentDB {
   readonly syncConflicts: ConflictLog
   /** Values that the centre has and no agent can hold: which columns of which rows only stand for them. */
   readonly placeholders: Placeholders
+  /** Rows that the centre lost when it was restored to an earlier point, until they come back. */
+  readonly lostRows: LostRows
   /** Typed escape hatch. Writes through it are captured and synced like any other. */
   readonly kysely: Kysely<AgentDatabase>
   readonly path: string
@@ -119,6 +122,7 @@ export class AgentDB {
       embeddings: this.embeddings,
     })
     this.placeholders = new Placeholders(connection)
+    this.lostRows = new LostRows(connection)
     this.kysely = new Kysely<AgentDatabase>({ dialect: new StoreDialect(connection) })
     this.#search = new VectorSearch(connection, embedder)
     registerInternals(this, { connection, clock })

@@ -10,6 +10,8 @@ import { appRole } from './access.ts'
  * - `row_meta`: keys, tombstone and per-column stamps of every row that ever was
  * - `setting`: the key that signs tokens and cursors, unless one is given
  * - `client`, `applied`, `outcome`, `rejected`, `conflict`: what each agent's pushes came to
+ * - `fork`: times that the history went back, and what was decided; `healed`: which client brought what back since;
+ *   `parked`: transactions that wait for rows which are not back yet; `tombstone`: deletes that came before their row
  * - `repeated`: numbers under which a store that forked sent again what its ancestor's client had sent
  */
 export const syncSchema: readonly string[] = [
@@ -84,7 +86,7 @@ export const syncSchema: readonly string[] = [
   client_id uuid NOT NULL,
   seq bigint NOT NULL,
   n integer NOT NULL,
-  kind text NOT NULL CHECK (kind IN ('merged', 'superseded', 'rejected', 'dependency_failed')),
+  kind text NOT NULL CHECK (kind IN ('merged', 'superseded', 'rejected', 'dependency_failed', 'parked')),
   detail jsonb NOT NULL,
   at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (client_id, seq, n)
@@ -108,6 +110,39 @@ export const syncSchema: readonly string[] = [
   kept jsonb NOT NULL
 )`,
   `CREATE INDEX conflict_row ON sync.conflict (tbl, row_id)`,
+  `CREATE TABLE sync.fork (
+  nonce uuid PRIMARY KEY,
+  common_nonce uuid,
+  common_position bigint NOT NULL,
+  noticed_at timestamptz NOT NULL DEFAULT now(),
+  decision text CHECK (decision IN ('all', 'after', 'none')),
+  after_clock bigint,
+  decided_at timestamptz,
+  open_until timestamptz
+)`,
+  `CREATE TABLE sync.healed (
+  client_id uuid PRIMARY KEY,
+  fork uuid NOT NULL,
+  user_id uuid NOT NULL,
+  agent_id text NOT NULL,
+  ancestor uuid NOT NULL,
+  offered integer NOT NULL,
+  withheld integer NOT NULL,
+  at timestamptz NOT NULL DEFAULT now()
+)`,
+  `CREATE TABLE sync.parked (
+  tx_id text PRIMARY KEY,
+  client_id uuid NOT NULL,
+  at timestamptz NOT NULL DEFAULT now()
+)`,
+  `CREATE TABLE sync.tombstone (
+  tbl smallint NOT NULL,
+  id uuid NOT NULL,
+  user_id uuid NOT NULL,
+  role text NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tbl, id, user_id)
+)`,
   `CREATE TABLE sync.setting (
   name text PRIMARY KEY,
   value text NOT NULL

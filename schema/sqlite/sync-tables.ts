@@ -3,7 +3,9 @@
  *
  * - `sync_state`: who this store is and up to where it has seen the centre; `applying` silences the triggers while a
  *   batch is applied, `tx` is the number of the local transaction that is open or comes next
- *   (`ancestor`: the client that this store was before it forked; `introduced`: whether the centre knows)
+ *   (`ancestor`: the client that this store was before it forked; `introduced`: whether the centre knows;
+ *   `healing`: the scope is read again because the centre went back;
+ *   `centre_schema`: the schema version that the centre told last, 0 before the first batch)
  * - `sync_tx`, `sync_log`: the outbox; a transaction and the mutations it made, captured by triggers
  * - `sync_base`: the authoritative image of each row that has pending mutations
  * - `sync_stub`: rows that only stand in for what a reference points at outside the scope
@@ -13,6 +15,10 @@
  *   or that an outcome already tells, stays as `resolved`, without its values: the centre may send it again, and its
  *   transaction may be asked for
  * - `sync_ack`: the batches that acknowledged local transactions, the latest of them: up to which number, at which position
+ * - `sync_history`: histories of the centre that came before the present one, and the last position seen of each
+ * - `sync_kept_tx`, `sync_kept_log`: transactions that the centre took, for as long as it may yet lose them; the patch of
+ *   an inserted row that never changes is left out, since the row is there
+ * - `sync_lost`: rows that are not here any more because the centre has lost them, until they come back
  * - `embedding_changes`: the change sequence that vector caches follow; runs while a batch is applied, too
  */
 export const syncTables: readonly string[] = [
@@ -33,7 +39,9 @@ export const syncTables: readonly string[] = [
   acked_id TEXT,
   durable_seq INTEGER NOT NULL DEFAULT 0,
   ancestor TEXT,
-  introduced INTEGER NOT NULL DEFAULT 1
+  introduced INTEGER NOT NULL DEFAULT 1,
+  healing INTEGER NOT NULL DEFAULT 0,
+  centre_schema INTEGER NOT NULL DEFAULT 0
 ) STRICT`,
   `CREATE TABLE sync_tx (
   seq INTEGER PRIMARY KEY,
@@ -106,6 +114,42 @@ export const syncTables: readonly string[] = [
   nonce TEXT NOT NULL,
   position INTEGER NOT NULL
 ) STRICT`,
+  `CREATE TABLE sync_history (
+  n INTEGER PRIMARY KEY,
+  nonce TEXT NOT NULL,
+  position INTEGER NOT NULL
+) STRICT`,
+  `CREATE TABLE sync_kept_tx (
+  n INTEGER PRIMARY KEY,
+  seq INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  clock INTEGER NOT NULL,
+  nonce TEXT,
+  position INTEGER NOT NULL,
+  acked_nonce TEXT NOT NULL,
+  acked_position INTEGER NOT NULL,
+  acked_at INTEGER NOT NULL
+) STRICT`,
+  `CREATE UNIQUE INDEX sync_kept_tx_id ON sync_kept_tx (id)`,
+  `CREATE TABLE sync_kept_log (
+  n INTEGER PRIMARY KEY,
+  tx INTEGER NOT NULL,
+  tbl INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  op TEXT NOT NULL,
+  patch TEXT,
+  before TEXT,
+  pushed INTEGER NOT NULL,
+  ref TEXT
+) STRICT`,
+  `CREATE INDEX sync_kept_log_tx ON sync_kept_log (tx)`,
+  `CREATE TABLE sync_lost (
+  id TEXT NOT NULL,
+  tbl INTEGER NOT NULL,
+  image TEXT NOT NULL,
+  at TEXT NOT NULL,
+  PRIMARY KEY (id, tbl)
+) STRICT, WITHOUT ROWID`,
   `CREATE TABLE embedding_changes (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL UNIQUE,

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
 import { registerConflicts } from './commands/conflicts.ts'
+import { registerHeal } from './commands/heal.ts'
 import { registerServe } from './commands/serve.ts'
 import { registerStatus } from './commands/status.ts'
 import { registerSync } from './commands/sync.ts'
@@ -46,6 +47,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage. DEBUG=1 shows stacks.`,
   registerSync(root)
   registerStatus(root)
   registerConflicts(root)
+  registerHeal(root)
   return root
 }
 

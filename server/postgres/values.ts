@@ -1,6 +1,6 @@
-import { VALUE_LENGTH_MAX, type Stored } from '../../schema/codec.ts'
+import { valueBeforeAdded, VALUE_LENGTH_MAX, type Stored } from '../../schema/codec.ts'
 import {
-  agentColumns,
+  agentColumnsAt,
   mustColumn,
   type ColumnShape,
   type TableDefinition,
@@ -15,6 +15,7 @@ import {
 } from '../../schema/values/placeholder.ts'
 import { canonicalTimestamp, TIMESTAMP_MAX, TIMESTAMP_MIN } from '../../schema/values/timestamp.ts'
 import { vectorProblem } from '../../schema/values/vector.ts'
+import { SCHEMA_VERSION } from '../../schema/version.ts'
 
 /**
  * Between the stored form and PostgreSQL. In: text that a cast turns into the column's type, so that one
@@ -51,21 +52,27 @@ export function parseImage(text: string): { image: Image; lossy: ReadonlySet<str
 }
 
 export interface StoredImage {
-  /** Stored forms, in order of the table's agent columns. */
+  /** Stored forms, in order of the columns that an agent of the schema version has. */
   readonly values: Stored[]
   /** Indexes of the values that are placeholders, ascending; undefined where none is. */
   readonly placeholders: number[] | undefined
 }
 
-/** A row as agents hold it. A value that they cannot hold comes as a placeholder and never stops a pull. */
+/**
+ * A row as agents of a schema version hold it. A value that they cannot hold comes as a placeholder and never stops a
+ * pull. A value of an enum that came later they hold as it is.
+ */
 export function storedFromImage(
   table: TableDefinition,
   image: Image,
   lossy: ReadonlySet<string>,
+  version = SCHEMA_VERSION,
 ): StoredImage {
   let placeholders: number[] | undefined
-  const values = agentColumns(table).map((name, i) => {
+  const values = agentColumnsAt(table, version).map((name, i) => {
     const shape = mustColumn(table, name)
+    // Logged before the column was there.
+    if (shape.since > 1 && !Object.hasOwn(image, name)) return valueBeforeAdded(shape)
     const value = image[name] ?? null
     const stored = fromImage(shape, value, lossy.has(name))
     if (stored !== undefined) return stored

@@ -13,6 +13,7 @@ export interface Cursor {
   readonly nonce: string
   readonly position: number
   readonly scope: UserRole
+  /** Whose columns the client has: its schema version, or the centre's where that was older. */
   readonly schema: number
   /** In the middle of reading the whole scope: the position then is where that began. */
   readonly page?: PageMark | undefined
@@ -26,6 +27,8 @@ export interface PageMark {
   /** Rows so far, and how many there were at the beginning. */
   readonly rows: number
   readonly total: number
+  /** Numbers of the tables that are read, where it is not all. */
+  readonly tables?: readonly number[] | undefined
 }
 
 const signature = (text: string, secret: Uint8Array): Buffer =>

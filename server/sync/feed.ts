@@ -5,7 +5,14 @@ import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { PullResponse } from '../../sync/protocol/messages.ts'
 import type { Database } from '../postgres/database.ts'
 import { signCursor, verifyCursor, type Cursor, type PageMark } from './cursor.ts'
-import { beginHydration, finishHydration, readPage, type Scope } from './hydrate.ts'
+import {
+  beginHydration,
+  finishHydration,
+  firstMark,
+  readPage,
+  tablesGained,
+  type Scope,
+} from './hydrate.ts'
 import { readLog, type LogEntry } from './log-entry.ts'
 import type { LogTail } from './log-tail.ts'
 import { advance, batchAt, isOfThisHistory, type Batch } from './positions.ts'
@@ -18,6 +25,8 @@ export interface PullRequest {
   readonly claims: { readonly userId: string; readonly agentId: string }
   readonly clientId: string
   readonly cursor: string | undefined
+  /** The client's schema version: it gets no table and no column that came after it. */
+  readonly schema: number
   /** Up to which of its transactions the client has its acknowledgement. */
   readonly ackedSeq: number
   /** How long to wait for news; 0 answers at once. */
@@ -67,10 +76,12 @@ export class Feed {
     if (request.cursor === undefined) return this.#firstPage(request, principal)
     const cursor = verifyCursor(request.cursor, this.#secret)
     await this.#mustBeOurs(cursor)
-    if (cursor.schema !== SCHEMA_VERSION)
+    if (cursor.page !== undefined && cursor.schema !== commonSchema(request))
       return this.#firstPage(request, principal, 'schema_changed')
     if (cursor.page !== undefined) return this.#nextPage(request, cursor, cursor.page, principal)
-    return this.#since(request, cursor, principal)
+    return (
+      (await this.#gained(request, cursor, principal)) ?? this.#since(request, cursor, principal)
+    )
   }
 
   /**
@@ -84,6 +95,7 @@ export class Feed {
       yield response
       if (request.signal.aborted || this.#tail.isClosed) return
       const cursor = verifyCursor(response.cursor, this.#secret)
+      // Both schema versions are those of the response: neither side changes its own while it runs.
       // The role is that of the cursor: where the log brings another, it is read again.
       const principal = { ...request.claims, role: cursor.scope }
       response =
@@ -91,6 +103,28 @@ export class Feed {
           ? await this.#since(request, cursor, principal)
           : await this.#nextPage(request, cursor, cursor.page, principal)
     }
+  }
+
+  /**
+   * The client knows more than it did when it read its scope, or the centre does: the tables that gained columns are read
+   * again, page by page, and no other. What changed meanwhile the log from the cursor on tells, of these and all others.
+   */
+  async #gained(
+    request: PullRequest,
+    cursor: Cursor,
+    principal: Principal,
+  ): Promise<PullResponse | undefined> {
+    const gained = tablesGained(cursor.schema, commonSchema(request))
+    if (gained.length === 0) return undefined
+    const reason = 'schema_changed'
+    await this.#tail.refresh()
+    const from = await batchAt(this.#database, cursor.position)
+    const isWhole = from === undefined || cursor.position < (await floorOf(this.#database))
+    if (isWhole || principal.role !== cursor.scope)
+      return this.#firstPage(request, principal, reason)
+    const numbers = gained.map(({ number }) => number)
+    const mark = await firstMark(this.#database, this.#scope(request, principal), numbers)
+    return this.#page(request, { from, mark, principal, first: true, reason })
   }
 
   async #mustBeOurs(cursor: Cursor): Promise<void> {
@@ -122,7 +156,7 @@ export class Feed {
       for (const entry of entries) builder.add(entry)
       const left = deadline - performance.now()
       const isOver = left <= 0 || request.signal.aborted || this.#tail.isClosed
-      if (!builder.isEmpty || isOver) return this.#respond(builder, head, principal)
+      if (!builder.isEmpty || isOver) return this.#respond(request, builder, head, principal)
       position = head.position
       await this.#tail.waitForBatch(position, left, request.signal)
     }
@@ -180,10 +214,14 @@ export class Feed {
     const scope = this.#scope(request, principal)
     const builder = this.#builder(request, principal)
     const next = await readPage(this.#database, builder, scope, mark)
-    const told = { first, ...(reason === undefined ? {} : { reason }) }
+    const told = {
+      first,
+      ...(reason === undefined ? {} : { reason }),
+      ...(mark.tables === undefined ? {} : { tables: [...mark.tables] }),
+    }
     if (next !== undefined) {
       const page = { ...told, last: false, rows: next.rows, total: next.total }
-      return this.#respond(builder, from, principal, page, next)
+      return this.#respond(request, builder, from, principal, page, next)
     }
     const rows = mark.rows + builder.rows
     const head = await finishHydration(this.#database, builder, scope, from)
@@ -193,11 +231,13 @@ export class Feed {
     const now = await loadPrincipal(this.#database, request.claims)
     if (now.role !== principal.role) return this.#firstPage(request, now, 'role_changed')
     const page = { ...told, last: true, rows, total: Math.max(mark.total, rows) }
-    return this.#respond(builder, head, principal, page)
+    return this.#respond(request, builder, head, principal, page)
   }
 
-  #scope({ clientId, ackedSeq }: PullRequest, principal: Principal): Scope {
-    return { principal, clientId, keys: keysOf(principal, clientId), ackedSeq }
+  #scope(request: PullRequest, principal: Principal): Scope {
+    const { clientId, ackedSeq } = request
+    const schema = commonSchema(request)
+    return { principal, clientId, keys: keysOf(principal, clientId), ackedSeq, schema }
   }
 
   /** Another role than at the cursor: what it lost leaves, what it gained is read, and the log tells the rest. */
@@ -215,7 +255,7 @@ export class Feed {
       const entries = await this.#entries(cursor.position, head, keys)
       if (entries === undefined) return this.#firstPage(request, current, 'history_pruned')
       for (const entry of entries) builder.add(entry)
-      return this.#respond(builder, head, current)
+      return this.#respond(request, builder, head, current)
     })
   }
 
@@ -237,19 +277,22 @@ export class Feed {
   }
 
   #builder(
-    { clientId }: PullRequest,
+    request: PullRequest,
     principal: Principal,
     lost: readonly string[] = [],
   ): PullBuilder {
+    const { clientId } = request
     return new PullBuilder({
       userId: principal.userId,
       clientId,
       keys: keysOf(principal, clientId),
       lost,
+      schema: commonSchema(request),
     })
   }
 
   #respond(
+    request: PullRequest,
     builder: PullBuilder,
     { nonce, position }: Batch,
     principal: Principal,
@@ -260,7 +303,7 @@ export class Feed {
       nonce,
       position,
       scope: principal.role,
-      schema: SCHEMA_VERSION,
+      schema: commonSchema(request),
       ...(mark === undefined ? {} : { page: mark }),
     }
     return {
@@ -268,6 +311,7 @@ export class Feed {
       position,
       cursor: signCursor(cursor, this.#secret),
       clock: this.#clock(),
+      ...(request.schema === SCHEMA_VERSION ? {} : { schema: SCHEMA_VERSION }),
       page,
       ...builder.build(),
     }
@@ -279,3 +323,6 @@ export class Feed {
     return head
   }
 }
+
+/** The schema version that both sides know. */
+const commonSchema = ({ schema }: PullRequest): number => Math.min(schema, SCHEMA_VERSION)

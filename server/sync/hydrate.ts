@@ -1,6 +1,7 @@
-import { agentColumns, type TableDefinition } from '../../schema/define.ts'
+import { agentColumns, gainedBetween, type TableDefinition } from '../../schema/define.ts'
 import { profileKey, roleAccess, userKey } from '../../schema/role-access.ts'
 import { allTables } from '../../schema/tables.ts'
+import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { WireConflict, WireOutcome } from '../../sync/protocol/messages.ts'
 import { ownPredicate } from '../../schema/postgres/access.ts'
 import type { Database, Session } from '../postgres/database.ts'
@@ -19,6 +20,22 @@ export interface Scope {
   readonly clientId: string
   readonly keys: readonly string[]
   readonly ackedSeq: number
+  /** The schema version whose tables are read; without, ours. */
+  readonly schema?: number
+}
+
+/** The tables that are new, or gained columns, between two schema versions: all that an upgrade makes worth reading. */
+export const tablesGained = (after: number, upTo: number): readonly TableDefinition[] =>
+  allTables.filter(
+    (table) => table.writeClass !== 'push-only' && gainedBetween(table, after, upTo),
+  )
+
+/** Tables that a hydration reads, in order. */
+function tablesRead({ schema = SCHEMA_VERSION }: Scope, only?: readonly number[]): TableDefinition[] {
+  return allTables.filter(
+    ({ number, since, writeClass }) =>
+      writeClass !== 'push-only' && since <= schema && (only?.includes(number) ?? true),
+  )
 }
 
 /**
@@ -28,13 +45,22 @@ export interface Scope {
  */
 export async function beginHydration(
   database: Database,
-  { principal }: Scope,
+  scope: Scope,
 ): Promise<{ from: Batch; mark: PageMark }> {
   const from = await latestBatch(database)
   if (from === undefined) throw new Error('bug in AgentDB: the centre has no batch')
+  return { from, mark: await firstMark(database, scope) }
+}
+
+/** The mark of a hydration that has read nothing yet: of all tables, or of some. */
+export async function firstMark(
+  database: Database,
+  scope: Scope,
+  only?: readonly number[],
+): Promise<PageMark> {
+  const { principal } = scope
   let total = 0
-  for (const table of allTables) {
-    if (table.writeClass === 'push-only') continue
+  for (const table of tablesRead(scope, only)) {
     const where = scopeCondition(table, principal)
     const { rows } = await database.query<{ count: number }>(
       `SELECT count(*)::integer AS count FROM ${table.name} t WHERE ${where}`,
@@ -42,29 +68,37 @@ export async function beginHydration(
     )
     total += rows[0]?.count ?? 0
   }
-  return { from, mark: { table: allTables[0]?.number ?? 0, after: null, rows: 0, total } }
+  const tables = only === undefined ? {} : { tables: only }
+  return { table: allTables[0]?.number ?? 0, after: null, rows: 0, total, ...tables }
 }
 
 /** Reads the next page into a batch; undefined when it was the last. */
 export async function readPage(
   database: Database,
   builder: PullBuilder,
-  { principal }: Scope,
+  scope: Scope,
   mark: PageMark,
 ): Promise<PageMark | undefined> {
   let { rows } = mark
   let after = mark.after
   const room = { rows: PAGE_ROWS, bytes: PAGE_BYTES }
+  const { principal } = scope
   return database.transaction(async (session) => {
     await session.query(`SET LOCAL timezone = 'UTC'`)
-    for (const table of allTables) {
-      if (table.number < mark.table || table.writeClass === 'push-only') continue
+    for (const table of tablesRead(scope, mark.tables)) {
+      if (table.number < mark.table) continue
       const read = await readTablePage(session, builder, table, { principal, after, room })
       rows += read.rows
       room.rows -= read.rows
       room.bytes -= read.bytes
       if (read.last !== undefined)
-        return { table: table.number, after: read.last, rows, total: Math.max(mark.total, rows) }
+        return {
+          ...mark,
+          table: table.number,
+          after: read.last,
+          rows,
+          total: Math.max(mark.total, rows),
+        }
       after = null
     }
     return undefined

@@ -1,6 +1,12 @@
-import { agentColumns, mustColumn, type TableDefinition } from '../../schema/define.ts'
+import {
+  agentColumns,
+  agentColumnsAt,
+  mustColumn,
+  type TableDefinition,
+} from '../../schema/define.ts'
 import { clientKey, userKey } from '../../schema/role-access.ts'
-import { tableOfNumber } from '../../schema/tables.ts'
+import { tableOfName, tableOfNumber } from '../../schema/tables.ts'
+import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type {
   PullResponse,
   Shape,
@@ -19,22 +25,28 @@ export class PullBuilder {
   readonly #clientId: string
   readonly #keys: ReadonlySet<string>
   readonly #lost: ReadonlySet<string>
+  readonly #schema: number
   readonly #rows = new Map<string, { table: TableDefinition; id: string; entry: LogEntry }>()
   readonly #outcomes: WireOutcome[] = []
   readonly #conflicts: WireConflict[] = []
   #watermark: PullResponse['watermark'] = null
 
-  /** `lost` are keys that the client held where it stands and no longer holds: what it has under them leaves. */
+  /**
+   * `lost` are keys that the client held where it stands and no longer holds: what it has under them leaves. `schema` is
+   * the version whose tables and columns it gets; without, ours.
+   */
   constructor(scope: {
     userId: string
     clientId: string
     keys: readonly string[]
     lost?: readonly string[]
+    schema?: number
   }) {
     this.#userId = scope.userId
     this.#clientId = scope.clientId
     this.#keys = new Set(scope.keys)
     this.#lost = new Set(scope.lost)
+    this.#schema = scope.schema ?? SCHEMA_VERSION
   }
 
   /** Whether there is anything to tell. */
@@ -58,6 +70,7 @@ export class PullBuilder {
     if (!keysBefore.some(this.#concerns) && !keysAfter.some(this.#concerns)) return
     const table = tableOfNumber(entry.tbl)
     if (table !== undefined) {
+      if (table.since > this.#schema) return
       this.#rows.set(`${entry.tbl}:${entry.id}`, { table, id: entry.id, entry })
     } else if (entry.image !== null) {
       this.#addSide(entry.tbl, JSON.parse(entry.image) as unknown)
@@ -88,7 +101,7 @@ export class PullBuilder {
   }
 
   build(): Pick<PullResponse, 'shapes' | 'rows' | 'gone' | 'watermark' | 'outcomes' | 'conflicts'> {
-    const shapes = new ShapeList()
+    const shapes = new ShapeList(this.#schema)
     const rows: PullResponse['rows'] = []
     const gone: [number, string][] = []
     for (const { table, id, entry } of this.#rows.values()) {
@@ -98,7 +111,7 @@ export class PullBuilder {
       }
       const { image, lossy } = parseImage(entry.image)
       const seen = table.owner.kind === 'self' ? this.#userImage(table, id, image) : image
-      const { values, placeholders } = storedFromImage(table, seen, lossy)
+      const { values, placeholders } = storedFromImage(table, seen, lossy, this.#schema)
       const shape = shapes.of(table)
       rows.push(placeholders === undefined ? [shape, values] : [shape, values, placeholders])
     }
@@ -107,8 +120,8 @@ export class PullBuilder {
       rows,
       gone,
       watermark: this.#watermark,
-      outcomes: this.#outcomes,
-      conflicts: this.#conflicts,
+      outcomes: this.#outcomes.map((outcome) => outcomeAt(outcome, this.#schema)),
+      conflicts: this.#conflicts.flatMap((conflict) => conflictAt(conflict, this.#schema)),
     }
   }
 
@@ -128,21 +141,55 @@ export class PullBuilder {
 export function publicProfile(table: TableDefinition, id: string, image: Image): Image {
   const seen: Record<string, unknown> = { email: `${id}@hidden.invalid` }
   for (const name of agentColumns(table)) {
-    if (mustColumn(table, name).profile) seen[name] = image[name]
+    if (mustColumn(table, name).profile && Object.hasOwn(image, name)) seen[name] = image[name]
   }
   return seen
+}
+
+type Values = Readonly<Record<string, unknown>>
+
+/** What an agent of a schema version knows of some values of a table. */
+function valuesAt(name: string | undefined, values: Values, version: number): Values {
+  const table = name === undefined ? undefined : tableOfName(name)
+  if (table === undefined) return values
+  const held = agentColumnsAt(table, version)
+  return Object.fromEntries(Object.entries(values).filter(([column]) => held.includes(column)))
+}
+
+function outcomeAt(outcome: WireOutcome, version: number): WireOutcome {
+  if (version >= SCHEMA_VERSION) return outcome
+  const { table, changed, server_row: row } = outcome
+  return {
+    ...outcome,
+    ...(changed === undefined ? {} : { changed: valuesAt(table, changed, version) }),
+    ...(row == null ? {} : { server_row: valuesAt(table, row, version) }),
+  }
+}
+
+/** None where it is only about what the agent does not know. It is told when it has been upgraded. */
+function conflictAt(conflict: WireConflict, version: number): WireConflict[] {
+  if (version >= SCHEMA_VERSION) return [conflict]
+  const lost = valuesAt(conflict.table, conflict.lost, version)
+  const kept = valuesAt(conflict.table, conflict.kept, version)
+  const isKnown = Object.keys(lost).length + Object.keys(kept).length > 0
+  return isKnown ? [{ ...conflict, lost, kept }] : []
 }
 
 class ShapeList {
   readonly list: Shape[] = []
   readonly #indexes = new Map<number, number>()
+  readonly #schema: number
+
+  constructor(schema: number) {
+    this.#schema = schema
+  }
 
   of(table: TableDefinition): number {
     const known = this.#indexes.get(table.number)
     if (known !== undefined) return known
     const index = this.list.length
     this.#indexes.set(table.number, index)
-    this.list.push({ table: table.number, columns: agentColumns(table) })
+    this.list.push({ table: table.number, columns: [...agentColumnsAt(table, this.#schema)] })
     return index
   }
 }

@@ -114,10 +114,9 @@ export class Acknowledgements {
   #read({ seq, id, clientId }: Committed, mark = this.#watermark()): Acknowledgement | undefined {
     const connection = this.#connection
     const sameNumbers = mark.clientId === clientId
-    const isPending = sameNumbers
-      ? mark.ackedSeq < seq
-      : connection.get('SELECT 1 FROM sync_tx WHERE id = ?', id) !== undefined
-    if (isPending) return undefined
+    if (sameNumbers && mark.ackedSeq < seq) return undefined
+    // It may be pending under another number: its store forked, or it waits for a row that the centre has lost.
+    if (connection.get('SELECT 1 FROM sync_tx WHERE id = ?', id) !== undefined) return undefined
     const batch = sameNumbers
       ? connection.get<CentrePosition>(
           'SELECT nonce AS history, position FROM sync_ack WHERE seq >= ? ORDER BY seq LIMIT 1',

@@ -1,14 +1,20 @@
-import { checkStored, type Stored, type StoredRow } from '../../schema/codec.ts'
+import type { StoredRow } from '../../schema/codec.ts'
 import { agentColumns, mustColumn, references, type TableDefinition } from '../../schema/define.ts'
 import { AgentDBError } from '../../schema/errors.ts'
-import { allTables, mustTable, referencesTo, tableOfNumber } from '../../schema/tables.ts'
-import { ValueProblem } from '../../schema/values/canonical-json.ts'
+import { mustTable, referencesTo, tableOfNumber } from '../../schema/tables.ts'
+import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { Connection, Identity } from '../../src/internal-for-sync.ts'
 import { sameStored } from '../merge/merge-update.ts'
 import type { PullResponse } from '../protocol/messages.ts'
-import { decodeImage, encodeImage, stubImage } from './image.ts'
+import { completed, decodeBase, encodeImage, stubImage } from './image.ts'
+import { cameOf, expectRows } from './hydration.ts'
+import { keepAcknowledged, noteHistory } from './kept.ts'
+import { LostRows } from './lost-rows.ts'
 import { OutcomeLog, type Outcome } from './outcome-log.ts'
+import { holdsAny, park, unpark } from './parked.ts'
 import { pendingOf, statisticsDelta, visibleRow, withStatistics } from './pending.ts'
+import { namesAt, PlaceholderMarks } from './placeholder-marks.ts'
+import { rowReader } from './received-row.ts'
 import { RowWriter } from './row-writer.ts'
 
 /** A row that a batch changed for the program. */
@@ -57,6 +63,10 @@ class BatchApplication {
   readonly #at: string
   readonly #writer: RowWriter
   readonly #outcomes: OutcomeLog
+  readonly #marks: PlaceholderMarks
+  readonly #lost: LostRows
+  /** The centre's schema version. */
+  readonly #version: number
   /** Authoritative images that came; null is gone. */
   readonly #incoming = new Map<string, StoredRow | null>()
   /** Rows whose mutations were acknowledged in this batch. */
@@ -73,9 +83,12 @@ class BatchApplication {
     this.#connection = connection
     this.#identity = identity
     this.#batch = batch
+    this.#version = batch.schema ?? SCHEMA_VERSION
     this.#at = at
     this.#writer = new RowWriter(connection)
     this.#outcomes = new OutcomeLog(connection, identity.clientId)
+    this.#marks = new PlaceholderMarks(connection)
+    this.#lost = new LostRows(connection, this.#state().healing === 1)
   }
 
   run(): AppliedBatch {
@@ -106,17 +119,17 @@ class BatchApplication {
           )?.id
     if (own === watermark.id || watermark.seq < state.acked_seq) return
     throw new AgentDBError(
-      'FORKED',
+      'STORE_FORKED',
       `the centre has another transaction ${watermark.seq} of this store: the file was restored, copied or cut by a power loss`,
     )
   }
 
-  #state(): { acked_seq: number; acked_id: string | null; clock: number } {
+  #state(): { acked_seq: number; acked_id: string | null; healing: number } {
     const state = this.#connection.get<{
       acked_seq: number
       acked_id: string | null
-      clock: number
-    }>('SELECT acked_seq, acked_id, clock FROM sync_state')
+      healing: number
+    }>('SELECT acked_seq, acked_id, healing FROM sync_state')
     if (state === undefined)
       throw new AgentDBError(
         'STORE_CORRUPT',
@@ -126,34 +139,33 @@ class BatchApplication {
   }
 
   #takeRows(): void {
-    const { shapes, rows, gone, whole } = this.#batch
-    const readers = shapes.map(({ table, columns }) => rowReader(table, columns))
-    if (whole) this.#expectNothing()
-    for (const [shape, values] of rows) {
+    const { shapes, rows, gone, page } = this.#batch
+    const readers = shapes.map(({ table, columns }) => rowReader(table, columns, this.#version))
+    if (page?.first === true) expectRows(this.#connection, this.#version, page.tables)
+    for (const [shape, values, placeholders] of rows) {
       const taken = readers[shape]?.(values)
       if (taken === undefined) continue
-      this.#take({ table: taken.table, id: String(taken.row['id']) }, taken.row)
+      const ref = { table: taken.table, id: String(taken.row['id']) }
+      this.#take(ref, taken.row)
+      if (placeholders !== undefined)
+        this.#marks.add(ref, namesAt(ref.table, shapes[shape]?.columns ?? [], placeholders))
     }
     for (const [number, id] of gone) {
       const table = tableOfNumber(number)
       if (table !== undefined) this.#take({ table, id }, null)
     }
+    if (page !== null) this.#takeMissing(page.last)
+    this.#marks.save(this.#queue.values())
   }
 
-  /** A whole scope: what does not come is not there. */
-  #expectNothing(): void {
-    for (const table of allTables) {
-      if (table.writeClass === 'push-only') continue
-      const rows = this.#connection.all<{ id: string }>(
-        `SELECT t.id FROM ${table.name} t WHERE NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = t.id AND b.tbl = ${table.number})
-        UNION SELECT id FROM sync_base WHERE tbl = ${table.number}`,
-      )
-      for (const { id } of rows) this.#take({ table, id }, null)
-    }
+  /** Of a whole scope: what has not come by the last page is not there. */
+  #takeMissing(isLast: boolean): void {
+    for (const ref of cameOf(this.#connection, this.#queue.values(), isLast)) this.#take(ref, null)
   }
 
   #take(ref: RowRef, row: StoredRow | null): void {
     this.#incoming.set(keyOf(ref), row)
+    if (row !== null) this.#lost.cameBack(ref.table, ref.id)
     this.#enqueue(ref)
   }
 
@@ -165,7 +177,17 @@ class BatchApplication {
   #acknowledge(): Outcome[] {
     const { watermark, outcomes } = this.#batch
     if (watermark === null || watermark.seq <= this.#state().acked_seq) return []
-    const settled = this.#outcomes.settle(watermark.seq, outcomes, this.#at)
+    const parked = outcomes.filter(({ kind }) => kind === 'parked').map(({ seq }) => seq)
+    park(this.#connection, new Set(parked))
+    const settled = this.#outcomes.settle(watermark.seq, outcomes, this.#at, this.#batch)
+    for (const { kind, table, id } of settled) {
+      // No image ever comes of audit rows; one that was refused is not there.
+      const definition = mustTable(table)
+      if (isRefusal(kind) && definition.writeClass === 'push-only')
+        this.#take({ table: definition, id }, null)
+    }
+    const refused = settled.filter(({ kind }) => isRefusal(kind)).map((one) => one.transaction)
+    keepAcknowledged(this.#connection, watermark.seq, new Set(refused), this.#batch)
     const rows = this.#connection.all<{ tbl: number; id: string; ref: string | null }>(
       'SELECT DISTINCT tbl, id, ref FROM sync_log WHERE tx <= ?',
       watermark.seq,
@@ -252,7 +274,7 @@ class BatchApplication {
   ): StoredRow | null | undefined {
     const { table, id } = ref
     const came = this.#incoming.get(keyOf(ref))
-    if (came !== undefined) return came
+    if (came === null || (came !== undefined && this.#version >= SCHEMA_VERSION)) return came
     const kept = this.#hasBases
       ? this.#connection.get<{ image: string | null }>(
           'SELECT image FROM sync_base WHERE id = ? AND tbl = ?',
@@ -260,7 +282,10 @@ class BatchApplication {
           table.number,
         )
       : undefined
-    if (kept !== undefined) return kept.image === null ? null : decodeImage(table, kept.image)
+    const base = kept?.image == null ? undefined : decodeBase(table, kept.image)
+    // What an older centre does not know stays as it is here.
+    if (came !== undefined) return completed(table, came, base ?? current)
+    if (kept !== undefined) return base ?? null
     if (table.writeClass === 'push-only') return undefined
     // Without a base it was made here: not yet acknowledged, or refused.
     const isOwn =
@@ -285,9 +310,11 @@ class BatchApplication {
 
   #remove({ table, id }: RowRef, current: StoredRow | undefined): void {
     if (current === undefined) return
+    const wasHidden = this.#writer.isStub(table, id)
+    if (!wasHidden) this.#lost.goes(table, current, this.#at)
     this.#writer.remove(table, id)
     this.#referencesChanged = true
-    this.#note({ table, id }, 'delete')
+    if (!wasHidden) this.#note({ table, id }, 'delete')
   }
 
   #write(ref: RowRef, row: StoredRow, current: StoredRow | undefined, isPatched: boolean): void {
@@ -296,9 +323,10 @@ class BatchApplication {
       this.#writer.unmarkStub(table, ref.id)
       return
     }
+    const op = current === undefined || this.#writer.isStub(table, ref.id) ? 'insert' : 'update'
     const misfit = this.#writer.upsert(table, row)
     if (misfit === undefined) {
-      this.#note(ref, current === undefined ? 'insert' : 'update')
+      this.#note(ref, op)
       if (
         current !== undefined &&
         references(table).some(({ column }) => !sameStored(row[column], current[column]))
@@ -308,7 +336,7 @@ class BatchApplication {
     }
     if (misfit.kind === 'unique' && this.#makeRoom(ref, misfit.others, isPatched))
       return this.#write(ref, row, current, isPatched)
-    if (isPatched)
+    if (isPatched && !holdsLaterValue(table, row))
       return this.#displace(
         ref,
         `${table.name}: the row no longer satisfies its ${misfit.kind === 'unique' ? 'unique keys' : 'checks'}`,
@@ -318,7 +346,7 @@ class BatchApplication {
         `${table.name} ${ref.id} collides with ${misfit.others.join(', ')}`,
       )
     this.#writer.upsertUnchecked(table, row)
-    this.#note(ref, current === undefined ? 'insert' : 'update')
+    this.#note(ref, op)
   }
 
   /**
@@ -469,14 +497,28 @@ class BatchApplication {
   }
 
   #saveState(): void {
-    const { nonce, position, cursor, clock } = this.#batch
+    const { nonce, position, cursor, clock, page } = this.#batch
+    const { healing } = this.#state()
+    if (page?.last === false) {
+      this.#connection.run(
+        'UPDATE sync_state SET page_cursor = ?, centre_schema = ?',
+        cursor,
+        this.#version,
+      )
+      return
+    }
+    noteHistory(this.#connection, nonce)
     this.#connection.run(
-      'UPDATE sync_state SET nonce = ?, position = ?, cursor = ?, clock = max(clock, ?), provisional = 0',
+      'UPDATE sync_state SET nonce = ?, position = ?, cursor = ?, page_cursor = NULL, clock = max(clock, ?), provisional = 0, healing = ?, centre_schema = ?',
       nonce,
       position,
       cursor,
       clock,
+      page === null ? healing : 0,
+      this.#version,
     )
+    // What waited for the centre's upgrade goes on.
+    if (this.#version >= SCHEMA_VERSION && holdsAny(this.#connection)) unpark(this.#connection)
   }
 }
 
@@ -490,38 +532,16 @@ const madeHere = (connection: Connection, table: TableDefinition, id: string): b
     table.number,
   ) !== undefined
 
+const isRefusal = (kind: Outcome['kind']): boolean =>
+  kind === 'rejected' || kind === 'dependency_failed'
+
+/** Whether the row has a value of an enum that came after our schema: the local check refuses it, the centre has it. */
+const holdsLaterValue = (table: TableDefinition, row: StoredRow): boolean =>
+  agentColumns(table).some((name) => {
+    const { values } = mustColumn(table, name)
+    const value = row[name]
+    return values !== undefined && typeof value === 'string' && !values.includes(value)
+  })
+
 const sameRow = (table: TableDefinition, a: StoredRow, b: StoredRow): boolean =>
   agentColumns(table).every((name) => sameStored(a[name], b[name]))
-
-/** Reads rows of one shape; undefined for a table that this agent does not know. */
-function rowReader(
-  number: number,
-  columns: readonly string[],
-): (values: readonly Stored[]) => { table: TableDefinition; row: StoredRow } | undefined {
-  const table = tableOfNumber(number)
-  if (table === undefined) return () => undefined
-  const known = columns.map((name) => (Object.hasOwn(table.columns, name) ? name : undefined))
-  return (values) => {
-    const row: Record<string, Stored> = {}
-    for (const [i, name] of known.entries())
-      if (name !== undefined) row[name] = received(table, name, values[i] ?? null)
-    return { table, row }
-  }
-}
-
-/** A value as it came. What cannot be held is the centre's to mark; what is malformed is a broken centre. */
-function received(table: TableDefinition, name: string, value: Stored): Stored {
-  const shape = mustColumn(table, name)
-  if (value === null || typeof value === 'number' || shape.kind === 'text') return value
-  try {
-    return shape.kind === 'json' ? value : checkStored(shape, value)
-  } catch (error) {
-    if (error instanceof ValueProblem)
-      throw new AgentDBError(
-        'PROTOCOL',
-        `the centre sent a ${table.name}.${name} that ${error.message}`,
-        { table: table.name, column: name },
-      )
-    throw error
-  }
-}

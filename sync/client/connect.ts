@@ -16,6 +16,11 @@ export interface ConnectOptions {
   readonly retryMinMs?: number | undefined
   /** ... to here. Default: 30 000. */
   readonly retryMaxMs?: number | undefined
+  /**
+   * For how long what the centre took is kept here, so that it can be brought back should the centre lose it. Default:
+   * 7 days.
+   */
+  readonly healingWindowMs?: number | undefined
   /** False leaves it to {@link Sync.now}. Default: true. */
   readonly start?: boolean | undefined
 }
@@ -57,6 +62,7 @@ export function connect(db: AgentDB, options: ConnectOptions): Sync {
     pullWaitMs: options.pullWaitMs ?? 25_000,
     retryMinMs: options.retryMinMs ?? 500,
     retryMaxMs: options.retryMaxMs ?? 30_000,
+    healingWindowMs: options.healingWindowMs,
   })
   if (options.start ?? true) engine.start()
   return {
@@ -99,6 +105,7 @@ const optionNames: ReadonlySet<string> = new Set([
   'pullWaitMs',
   'retryMinMs',
   'retryMaxMs',
+  'healingWindowMs',
   'start',
 ])
 
@@ -116,7 +123,7 @@ function validate(options: ConnectOptions): void {
     refuse(`url must be http:// or https://, got ${preview(url)}`)
   if (typeof token !== 'function' && (typeof token !== 'string' || token === ''))
     refuse('token must be a string or a function that gets one')
-  for (const name of ['pullWaitMs', 'retryMinMs', 'retryMaxMs'] as const) {
+  for (const name of ['pullWaitMs', 'retryMinMs', 'retryMaxMs', 'healingWindowMs'] as const) {
     const value = options[name]
     if (value !== undefined && !(Number.isFinite(value) && value >= 1))
       refuse(`${name} must be at least 1, got ${preview(value)}`)

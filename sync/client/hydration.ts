@@ -10,12 +10,18 @@ interface RowRef {
 
 /**
  * Reading the whole scope, page by page. `sync_hydration` holds what the store had when it began and no page has brought
- * yet; what is left with the last page is not there any more. A new store has nothing, and pays nothing.
+ * yet; what is left with the last page is not there any more. A new store has nothing, and pays nothing. Only `tables` are
+ * read where they are given; a centre of an older schema `version` tells nothing of those that it does not know.
  */
-export function expectRows(connection: Connection): void {
+export function expectRows(
+  connection: Connection,
+  version: number,
+  tables?: readonly number[],
+): void {
   connection.run('DELETE FROM sync_hydration')
-  for (const { name, number, writeClass } of allTables) {
-    if (writeClass === 'push-only') continue
+  for (const { name, number, writeClass, since } of allTables) {
+    if (writeClass === 'push-only' || since > version) continue
+    if (tables?.includes(number) === false) continue
     connection.run(
       `INSERT INTO sync_hydration (id, tbl)
       SELECT t.id, ${number} FROM ${name} t WHERE NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = t.id AND b.tbl = ${number})

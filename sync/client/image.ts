@@ -1,4 +1,4 @@
-import type { Stored, StoredRow } from '../../schema/codec.ts'
+import { valueBeforeAdded, type Stored, type StoredRow } from '../../schema/codec.ts'
 import { agentColumns, mustColumn, type TableDefinition } from '../../schema/define.ts'
 
 /**
@@ -14,6 +14,23 @@ export function decodeImage(table: TableDefinition, text: string): StoredRow {
   }
   return row
 }
+
+/** A row with all its columns: one that came after it was made is as in another row, or as it was added. */
+export function completed(table: TableDefinition, row: StoredRow, from?: StoredRow): StoredRow {
+  const missing = agentColumns(table).filter((name) => !Object.hasOwn(row, name))
+  if (missing.length === 0) return row
+  const values = missing.map((name): [string, Stored] => [
+    name,
+    from !== undefined && Object.hasOwn(from, name)
+      ? (from[name] ?? null)
+      : valueBeforeAdded(mustColumn(table, name)),
+  ])
+  return { ...row, ...Object.fromEntries(values) }
+}
+
+/** An authoritative image that was kept, maybe before the store was upgraded. */
+export const decodeBase = (table: TableDefinition, text: string): StoredRow =>
+  completed(table, decodeImage(table, text))
 
 export function encodeImage(row: StoredRow): string {
   return JSON.stringify(

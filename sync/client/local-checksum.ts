@@ -1,21 +1,24 @@
 import { createHash } from 'node:crypto'
 import type { Stored, StoredRow } from '../../schema/codec.ts'
-import { agentColumns, type TableDefinition } from '../../schema/define.ts'
+import { agentColumnsAt, type TableDefinition } from '../../schema/define.ts'
 import { allTables } from '../../schema/tables.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import type { ChecksumResponse } from '../protocol/messages.ts'
 import { checksumText } from '../protocol/table-checksum.ts'
-import { decodeImage } from './image.ts'
+import { decodeBase } from './image.ts'
 
-/** Checksums of what this store holds of the centre: authoritative rows, without stubs and without what is pending (I1). */
-export function localChecksum(connection: Connection): ChecksumResponse {
+/**
+ * Checksums of what this store holds of the centre: authoritative rows, without stubs and without what is pending (I1).
+ * Of a centre with an older schema `version` only what both know.
+ */
+export function localChecksum(connection: Connection, version: number): ChecksumResponse {
   const state = connection.get<{ position: number }>('SELECT position FROM sync_state')
   const tables: ChecksumResponse['tables'] = {}
   for (const table of allTables) {
-    if (table.writeClass === 'push-only') continue
-    const rows = authoritativeRows(connection, table)
+    if (table.writeClass === 'push-only' || table.since > version) continue
+    const rows = authoritativeRows(connection, table, version)
     const hash = createHash('sha256')
-    const placeholders = placeholdersIn(connection, table)
+    const placeholders = placeholdersIn(connection, table, version)
     for (const values of rows)
       hash.update(checksumText(values, placeholders.get(String(values[0]))))
     tables[table.name] = { rows: rows.length, sha256: hash.digest('hex') }
@@ -24,8 +27,12 @@ export function localChecksum(connection: Connection): ChecksumResponse {
 }
 
 /** Indexes of the columns that are placeholders, by row. */
-function placeholdersIn(connection: Connection, table: TableDefinition): Map<string, number[]> {
-  const names = agentColumns(table)
+function placeholdersIn(
+  connection: Connection,
+  table: TableDefinition,
+  version: number,
+): Map<string, number[]> {
+  const names = agentColumnsAt(table, version)
   const marks = connection.all<{ id: string; columns: string }>(
     'SELECT id, columns FROM sync_placeholder WHERE tbl = ?',
     table.number,
@@ -38,8 +45,12 @@ function placeholdersIn(connection: Connection, table: TableDefinition): Map<str
   )
 }
 
-function authoritativeRows(connection: Connection, table: TableDefinition): Stored[][] {
-  const names = agentColumns(table)
+function authoritativeRows(
+  connection: Connection,
+  table: TableDefinition,
+  version: number,
+): Stored[][] {
+  const names = agentColumnsAt(table, version)
   const settled = connection.all<StoredRow>(
     `SELECT ${names.join(', ')} FROM ${table.name} t
     WHERE NOT EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = t.id AND b.tbl = ${table.number})
@@ -51,7 +62,7 @@ function authoritativeRows(connection: Connection, table: TableDefinition): Stor
       `SELECT image FROM sync_base WHERE tbl = ? AND image IS NOT NULL`,
       table.number,
     )
-    .map(({ image }) => decodeImage(table, image))
+    .map(({ image }) => decodeBase(table, image))
   return [...settled, ...kept]
     .map((row) => names.map((name) => row[name] ?? null))
     .toSorted((a, b) => (String(a[0]) < String(b[0]) ? -1 : 1))

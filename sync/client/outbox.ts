@@ -1,10 +1,14 @@
-import type { Stored } from '../../schema/codec.ts'
+import type { Stored, StoredRow } from '../../schema/codec.ts'
 import type { TableDefinition } from '../../schema/define.ts'
+import { needsBefore } from '../../schema/merge-policy.ts'
 import { tableOfNumber } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
-import type { Connection } from '../../src/internal-for-sync.ts'
+import { readIdentity, type Connection } from '../../src/internal-for-sync.ts'
+import { beforeColumn } from '../protocol/before-columns.ts'
 import type { PushRequest, PushTransaction, Shape } from '../protocol/messages.ts'
 import { decodeImage } from './image.ts'
+import { centreSchema, holdNewer, patchFor } from './newer-schema.ts'
+import { PARKED_FROM } from './parked.ts'
 
 /** Most mutations and characters of patches in one push; a transaction that is larger goes alone. */
 const PUSH_MUTATIONS_WANTED = 500
@@ -25,6 +29,7 @@ interface MutationRow {
   id: string
   op: 'insert' | 'update' | 'delete'
   patch: string | null
+  before: string | null
 }
 
 export interface Pending {
@@ -37,16 +42,15 @@ export interface Pending {
 /** Reads the outbox; nothing leaves it before a batch acknowledges it. */
 export class Outbox {
   readonly #connection: Connection
-  readonly #clientId: string
 
-  constructor(connection: Connection, clientId: string) {
+  constructor(connection: Connection) {
     this.#connection = connection
-    this.#clientId = clientId
   }
 
   pending(): Pending {
     const row = this.#connection.get<{ count: number; oldest: number | null; last: number | null }>(
-      'SELECT count(*) AS count, min(clock) AS oldest, max(seq) AS last FROM sync_tx',
+      'SELECT count(*) AS count, min(clock) AS oldest, max(seq) FILTER (WHERE seq < ?) AS last FROM sync_tx',
+      PARKED_FROM,
     )
     return {
       transactions: row?.count ?? 0,
@@ -60,9 +64,13 @@ export class Outbox {
    * the centre must never know what a power cut can take back.
    */
   nextPush(fromSeq: number): PushRequest | undefined {
+    const centre = Math.min(centreSchema(this.#connection), SCHEMA_VERSION)
+    const below = fromSeq + PUSH_TRANSACTIONS_WANTED
+    if (centre < SCHEMA_VERSION) holdNewer(this.#connection, centre, { from: fromSeq, below })
     const rows = this.#connection.all<TransactionRow>(
-      'SELECT seq, id, clock, nonce, position FROM sync_tx WHERE seq >= ? ORDER BY seq LIMIT ?',
+      'SELECT seq, id, clock, nonce, position FROM sync_tx WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?',
       fromSeq,
+      PARKED_FROM,
       PUSH_TRANSACTIONS_WANTED,
     )
     const [first] = rows
@@ -82,10 +90,10 @@ export class Outbox {
         (mutations > PUSH_MUTATIONS_WANTED || length > PUSH_LENGTH_WANTED)
       )
         break
-      transactions.push(wireTransaction(row, own, shapes))
+      transactions.push(wireTransaction(row, own, shapes, centre))
     }
     return {
-      clientId: this.#clientId,
+      clientId: readIdentity(this.#connection).clientId,
       schema: SCHEMA_VERSION,
       previous: this.#before(first.seq),
       shapes: shapes.list,
@@ -105,12 +113,13 @@ export class Outbox {
 
   #mutations(seq: number): MutationRow[] {
     return this.#connection.all<MutationRow>(
-      `SELECT l.tx, l.tbl, l.id, l.op, l.patch FROM sync_log l
+      `SELECT l.tx, l.tbl, l.id, l.op, l.patch, l.before FROM sync_log l
       WHERE l.n >= (SELECT first_n FROM sync_tx WHERE seq = ?)
-        AND l.n < coalesce((SELECT first_n FROM sync_tx WHERE seq > ? ORDER BY seq LIMIT 1), 9223372036854775807)
+        AND l.n < coalesce((SELECT first_n FROM sync_tx WHERE seq > ? AND seq < ? ORDER BY seq LIMIT 1), 9223372036854775807)
         AND l.tx = ? AND l.pushed = 1 ORDER BY l.n`,
       seq,
       seq,
+      PARKED_FROM,
       seq,
     )
   }
@@ -127,15 +136,17 @@ function wireTransaction(
   row: TransactionRow,
   mutations: readonly MutationRow[],
   shapes: Shapes,
+  centre: number,
 ): PushTransaction {
   return {
     seq: row.seq,
     id: row.id,
     clock: row.clock,
     base: { nonce: row.nonce, position: row.position },
-    mutations: mutations.map(({ tbl, id, op, patch }): PushTransaction['mutations'][number] => {
+    mutations: mutations.map((mutation): PushTransaction['mutations'][number] => {
+      const { tbl, id, op } = mutation
       const table = tableOfNumber(tbl)
-      const values = table === undefined || patch === null ? {} : decodeImage(table, patch)
+      const values = table === undefined ? {} : wireValues(table, mutation, centre)
       const columns = Object.keys(values)
       return [
         shapes.of(table, tbl, columns),
@@ -145,6 +156,20 @@ function wireTransaction(
       ]
     }),
   }
+}
+
+/** The patch as a centre of a version takes it, and what those columns were before whose policy asks for it. */
+function wireValues(table: TableDefinition, mutation: MutationRow, centre: number): StoredRow {
+  const { op } = mutation
+  const patch = mutation.patch === null ? {} : decodeImage(table, mutation.patch)
+  const before = mutation.before === null ? {} : decodeImage(table, mutation.before)
+  const values =
+    centre < SCHEMA_VERSION ? (patchFor(centre, table, op, { patch, before }) ?? patch) : patch
+  if (op !== 'update') return values
+  const earlier = Object.entries(before).filter(
+    ([name]) => Object.hasOwn(values, name) && needsBefore(table, name),
+  )
+  return { ...values, ...Object.fromEntries(earlier.map(([name, v]) => [beforeColumn(name), v])) }
 }
 
 /** Names the columns of each kind of mutation once a message. */

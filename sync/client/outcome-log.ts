@@ -1,6 +1,7 @@
 import type { TableDefinition } from '../../schema/define.ts'
 import { tableOfNumber } from '../../schema/tables.ts'
 import { newId } from '../../schema/values/id.ts'
+import { canonicalTimestamp } from '../../schema/values/timestamp.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import type { OutcomeKind, WireConflict, WireOutcome } from '../protocol/messages.ts'
 
@@ -35,6 +36,12 @@ interface AcknowledgedRow {
   before: string | null
 }
 
+/** The batches that acknowledged something which stay known by their position; `tx.visible` of older ones is told a later one. */
+const ACKNOWLEDGEMENTS_KEPT = 1000
+
+const OVERWROTE =
+  'it was written as it was wanted; the concurrent value that it overwrote is on record'
+
 /** Turns what a batch says of this store's transactions into outcomes, and keeps every one that is not `applied`. */
 export class OutcomeLog {
   readonly #connection: Connection
@@ -46,7 +53,13 @@ export class OutcomeLog {
   }
 
   /** Outcomes of all mutations up to a transaction, in order. */
-  settle(upToSeq: number, outcomes: readonly WireOutcome[], at: string): Outcome[] {
+  settle(
+    upToSeq: number,
+    outcomes: readonly WireOutcome[],
+    at: string,
+    batch: { readonly nonce: string; readonly position: number },
+  ): Outcome[] {
+    this.#keepPosition(upToSeq, batch)
     const rows = this.#connection.all<AcknowledgedRow>(
       `SELECT l.tx, t.id AS tx_id, l.tbl, l.id, l.op, l.patch, l.before FROM sync_log l JOIN sync_tx t ON t.seq = l.tx
       WHERE l.tx <= ? AND l.pushed = 1 ORDER BY l.n`,
@@ -74,12 +87,16 @@ export class OutcomeLog {
     why: string,
     at: string,
   ): void {
+    const logged = this.#connection.get<{ tx_id: string; before: string | null }>(
+      'SELECT t.id AS tx_id, l.before FROM sync_log l JOIN sync_tx t ON t.seq = l.tx WHERE l.n = ?',
+      mutation.n,
+    )
     this.#insert({
       id: newId(),
       at,
       state: 'blocked',
       tx: mutation.tx,
-      tx_id: null,
+      tx_id: logged?.tx_id ?? null,
       n: mutation.n,
       table_name: table.name,
       row_id: mutation.id,
@@ -90,21 +107,25 @@ export class OutcomeLog {
       message: why,
       depends_on: null,
       mine: mutation.patch,
-      base: null,
+      base: logged?.before ?? null,
       theirs: null,
     })
   }
 
-  /** Keeps a value that lost, unless an outcome of the same batch already says so. */
+  /**
+   * Keeps a value that lost. Where an outcome of the same batch already says so, only that it was told: a pull of the
+   * whole scope brings it again.
+   */
   keepConflict(conflict: WireConflict, settled: readonly Outcome[]): void {
     const mineLost = conflict.loser === this.#clientId
     const told = settled.some(
       ({ kind, id }) => id === conflict.rowId && (kind === 'superseded' || kind === 'merged'),
     )
-    if (mineLost && told) return
+    const isTold = mineLost && told
     this.#insert({
       id: conflict.id,
-      at: conflict.at,
+      // Records are ordered by it as text.
+      at: canonicalTimestamp(conflict.at),
       state: 'overwritten',
       tx: null,
       tx_id: null,
@@ -119,13 +140,17 @@ export class OutcomeLog {
         ? 'a later concurrent change overwrote this value'
         : 'this value overwrote a concurrent one',
       depends_on: null,
-      mine: JSON.stringify(mineLost ? conflict.lost : conflict.kept),
+      mine: isTold ? null : JSON.stringify(mineLost ? conflict.lost : conflict.kept),
       base: null,
-      theirs: JSON.stringify(mineLost ? conflict.kept : conflict.lost),
+      theirs: isTold ? null : JSON.stringify(mineLost ? conflict.kept : conflict.lost),
+      resolved: isTold ? 'told' : null,
     })
   }
 
   #keep(outcome: Outcome, row: AcknowledgedRow, at: string): void {
+    const hasWon = outcome.kind === 'merged' && outcome.changed === undefined
+    // Both sides' changes stand: there is nothing to decide, only an outcome to be asked for.
+    const isCombined = outcome.reason === 'combined'
     this.#insert({
       id: newId(),
       at,
@@ -141,12 +166,28 @@ export class OutcomeLog {
         (outcome.kind === 'superseded' || outcome.kind === 'merged' ? 'concurrent' : null),
       sqlstate: outcome.sqlstate ?? null,
       constraint_name: outcome.constraint ?? null,
-      message: outcome.message ?? null,
+      message: outcome.message ?? (hasWon ? OVERWROTE : null),
       depends_on: outcome.dependsOn ?? null,
-      mine: row.patch,
-      base: row.before ?? this.#imageBefore(row),
-      theirs: JSON.stringify(outcome.changed ?? outcome.serverRow ?? null),
+      mine: isCombined ? null : row.patch,
+      base: isCombined ? null : (this.#imageBefore(row) ?? row.before),
+      theirs: isCombined ? null : JSON.stringify(outcome.changed ?? outcome.serverRow ?? null),
+      resolved: isCombined ? 'told' : null,
     })
+  }
+
+  #keepPosition(seq: number, { nonce, position }: { nonce: string; position: number }): void {
+    // Numbers beyond the watermark are those of a client that this store once was.
+    this.#connection.run('DELETE FROM sync_ack WHERE seq > (SELECT acked_seq FROM sync_state)')
+    this.#connection.run(
+      'INSERT INTO sync_ack (seq, nonce, position) VALUES (?, ?, ?)',
+      seq,
+      nonce,
+      position,
+    )
+    this.#connection.run(
+      'DELETE FROM sync_ack WHERE seq <= (SELECT seq FROM sync_ack ORDER BY seq DESC LIMIT 1 OFFSET ?)',
+      ACKNOWLEDGEMENTS_KEPT,
+    )
   }
 
   /** What a delete would have removed. */
@@ -176,7 +217,7 @@ function toOutcome(
   told: WireOutcome | undefined,
 ): Outcome {
   return {
-    kind: told?.kind ?? 'applied',
+    kind: told === undefined || told.kind === 'parked' ? 'applied' : told.kind,
     transaction: row.tx,
     transactionId: row.tx_id,
     n,

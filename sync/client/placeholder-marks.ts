@@ -22,12 +22,9 @@ export class PlaceholderMarks {
     if (columns.length > 0) this.#added.push({ ref, columns })
   }
 
-  /** Replaces the marks of the rows whose image came; of all rows where the whole scope did. */
-  save(came: Iterable<RowRef>, whole: boolean): void {
-    if (this.#holdsAny()) {
-      if (whole) this.#connection.run('DELETE FROM sync_placeholder')
-      else for (const { table, id } of came) this.#remove(table, id)
-    }
+  /** Replaces the marks of the rows whose image came, or which went. */
+  save(came: Iterable<RowRef>): void {
+    if (this.#holdsAny()) for (const { table, id } of came) this.#remove(table, id)
     for (const { ref, columns } of this.#added) {
       this.#connection.run(
         'INSERT OR REPLACE INTO sync_placeholder (id, tbl, columns) VALUES (?, ?, ?)',

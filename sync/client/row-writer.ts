@@ -71,6 +71,7 @@ export class RowWriter {
     try {
       const { sql, values } = upsertStatement(table, row)
       this.#connection.prepareOwn(sql).run(...values)
+      this.unmarkStub(table, String(row['id']))
     } finally {
       this.#connection.pragma('ignore_check_constraints = OFF')
     }
@@ -83,6 +84,13 @@ export class RowWriter {
       id,
       table.number,
     )
+  }
+
+  /** Whether the row only stands for one outside the scope; no program sees it. */
+  isStub(table: TableDefinition, id: string): boolean {
+    if (!this.#hasStubs) return false
+    const sql = 'SELECT 1 FROM sync_stub WHERE id = ? AND tbl = ?'
+    return this.#connection.get(sql, id, table.number) !== undefined
   }
 
   unmarkStub(table: TableDefinition, id: string): void {

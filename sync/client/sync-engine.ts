@@ -1,14 +1,20 @@
 import { AgentDBError } from '../../schema/errors.ts'
 import { timestampOfMicros, type Clock } from '../../schema/values/timestamp.ts'
+import { SCHEMA_VERSION } from '../../schema/version.ts'
 import { readIdentity, type Connection } from '../../src/internal-for-sync.ts'
 import type { ChecksumResponse, PushRequest } from '../protocol/messages.ts'
 import type { AppliedBatch, Change } from './apply-batch.ts'
 import { Backoff } from './backoff.ts'
 import { Emitter } from './emitter.ts'
 import { forkStore, lastFork, markIntroduced, unintroduced, type Fork } from './fork-store.ts'
+import { heal } from './healer.ts'
+import type { Healed } from './heal-store.ts'
+import { pruneKept } from './kept.ts'
 import { localChecksum } from './local-checksum.ts'
+import { noteCentreIsBehind } from './newer-schema.ts'
 import { Outbox } from './outbox.ts'
 import type { Outcome } from './outcome-log.ts'
+import { countParked, ParkedRetry } from './parked.ts'
 import { Puller, type Progress, type StoreCursor } from './puller.ts'
 import { lockStore } from './store-lock.ts'
 import { RetryLaterError, type Transport } from './transport.ts'
@@ -28,6 +34,8 @@ export interface SyncStatus {
   readonly state: SyncState
   /** Local transactions that no batch has acknowledged. */
   readonly pending: number
+  /** Those of them that wait: for a row which the centre has lost, or for a centre that knows what they write. */
+  readonly parked: number
   /** Age of the oldest of them in milliseconds. */
   readonly oldestPendingAgeMs: number | undefined
   readonly lastError:
@@ -53,6 +61,8 @@ export type SyncEvents = {
   progress: Progress
   /** The centre knows other work under this store's numbers: it became a client of its own, and goes on. */
   fork: Fork
+  /** The centre went back: what it lost and this store has is on its way, as its operator decided. */
+  heal: Healed
 }
 
 export interface EngineOptions {
@@ -66,6 +76,8 @@ export interface EngineOptions {
   readonly pullWaitMs: number
   readonly retryMinMs: number
   readonly retryMaxMs: number
+  /** For how long what the centre took is kept, so that it can be brought back. Default: 7 days. */
+  readonly healingWindowMs?: number | undefined
 }
 
 /** Errors that trying again does not mend. */
@@ -109,12 +121,15 @@ export class SyncEngine {
   /** A client that the centre was told the ancestor of. */
   #introduced: string | undefined
   #liveAfterMs = 0
+  #healing: Promise<void> | undefined
+  readonly #parked: ParkedRetry
 
   constructor(options: EngineOptions) {
     this.#options = options
     const { connection } = options
     this.#lock = lockStore(connection.path)
     this.#outbox = new Outbox(connection)
+    this.#parked = new ParkedRetry(connection)
     this.#backoff = new Backoff({
       minMs: options.retryMinMs,
       maxMs: options.retryMaxMs,
@@ -149,6 +164,7 @@ export class SyncEngine {
     return {
       state: this.#state,
       pending: pending?.transactions ?? 0,
+      parked: open ? countParked(connection) : 0,
       oldestPendingAgeMs:
         oldest === undefined ? undefined : Math.max(0, Math.round((clock() - oldest) / 1000)),
       lastError: this.#lastError,
@@ -162,6 +178,7 @@ export class SyncEngine {
   /** Pushes and pulls until everything that was pending at the call is acknowledged and the head is reached. */
   async now(): Promise<void> {
     this.#mustRun()
+    this.#parked.now()
     let { clientId } = this.#cursor()
     let { lastSeq } = this.#outbox.pending()
     try {
@@ -171,8 +188,14 @@ export class SyncEngine {
             'SERVER_ERROR',
             'the centre took the queue but no batch acknowledges it',
           )
-        await this.#pushAll(rounds > 0)
-        await this.#pullOnce(0)
+        try {
+          await this.#pushAll(rounds > 0)
+          await this.#pullOnce(0)
+        } catch (error) {
+          if (!isForkOfHistory(error)) throw error
+          await this.#heal()
+          continue
+        }
         const stands = this.#cursor()
         if (stands.clientId !== clientId) ({ lastSeq } = this.#outbox.pending())
         else if (stands.ackedSeq >= lastSeq) return
@@ -190,7 +213,8 @@ export class SyncEngine {
   async checksums(): Promise<{ local: ChecksumResponse; central: ChecksumResponse }> {
     const central = await this.#options.transport.checksum(this.#abort.signal)
     await this.#pullOnce(0)
-    return { local: localChecksum(this.#options.connection), central }
+    const version = Math.min(central.schema ?? SCHEMA_VERSION, SCHEMA_VERSION)
+    return { local: localChecksum(this.#options.connection, version), central }
   }
 
   async close(): Promise<void> {
@@ -212,7 +236,10 @@ export class SyncEngine {
     while (!this.#isOver()) {
       try {
         await step()
-      } catch (error) {
+      } catch (caught) {
+        if (this.#isOver()) return
+        const error = await this.#mended(caught)
+        if (error === undefined) continue
         if (this.#isOver()) return
         this.#failed(error)
         if (this.#isOver()) return
@@ -223,6 +250,7 @@ export class SyncEngine {
   }
 
   async #pushStep(): Promise<void> {
+    this.#parked.ifDue()
     await this.#pushAll(false)
     await new Promise<void>((done) => {
       const timer = setTimeout(done, OUTBOX_POLL_MS)
@@ -293,6 +321,7 @@ export class SyncEngine {
     try {
       return (await this.#options.transport.push(request, this.#abort.signal)).nextSeq
     } catch (error) {
+      if (isBehind(error)) noteCentreIsBehind(this.#options.connection)
       if (!isStoreFork(error)) throw error
       this.#fork(request.clientId, error)
       return undefined
@@ -305,7 +334,7 @@ export class SyncEngine {
     const { clientId } = readIdentity(connection)
     const ancestor = unintroduced(connection)
     if (ancestor === undefined || this.#introduced === clientId) return
-    await transport.introduce({ clientId, ancestor }, this.#abort.signal)
+    await transport.introduce({ clientId, ...ancestor }, this.#abort.signal)
     this.#introduced = clientId
   }
 
@@ -328,6 +357,36 @@ export class SyncEngine {
     this.#emitter.emit('fork', fork)
     this.#emitter.emit('status', this.status())
     this.#wake?.()
+  }
+
+  /** The centre went back; both loops notice, one heals. */
+  #heal(): Promise<void> {
+    this.#healing ??= this.#healNow().finally(() => {
+      this.#healing = undefined
+    })
+    return this.#healing
+  }
+
+  async #healNow(): Promise<void> {
+    const { connection, transport, clock } = this.#options
+    const at = timestampOfMicros(clock())
+    const { healed, fork } = await heal({ connection, transport, signal: this.#abort.signal, at })
+    this.#sentThrough = 0
+    this.#puller.interrupt()
+    if (fork !== undefined) this.#emitter.emit('fork', fork)
+    if (healed !== undefined) this.#emitter.emit('heal', healed)
+    this.#emitter.emit('status', this.status())
+    this.#wake?.()
+  }
+
+  /** What is left of an error: nothing where the store could be brought in line. */
+  async #mended(error: unknown): Promise<unknown> {
+    if (!isForkOfHistory(error)) return error
+    try {
+      return await this.#heal()
+    } catch (failure) {
+      return failure
+    }
   }
 
   /** One push at a time: two in flight could arrive in the other order. */
@@ -354,7 +413,12 @@ export class SyncEngine {
   #applied({ outcomes, changes }: AppliedBatch): void {
     for (const outcome of outcomes) this.#emitter.emit('outcome', outcome)
     if (changes.length > 0) this.#emitter.emit('change', changes)
-    if (outcomes.length > 0) this.#emitter.emit('status', this.status())
+    if (outcomes.length > 0) {
+      const { clock, connection, healingWindowMs = HEALING_WINDOW_MS } = this.#options
+      pruneKept(connection, clock() - healingWindowMs * 1000)
+      this.#emitter.emit('status', this.status())
+    }
+    if (changes.some(({ op }) => op === 'insert') && this.#parked.brought()) this.#wake?.()
   }
 
   #cursor(): StoreCursor {
@@ -416,8 +480,17 @@ export class SyncEngine {
 /** Rounds of push and pull before `now` gives up on an acknowledgement. */
 const DRAIN_ROUNDS_MAX = 20
 
+/** As long as a restored database may lack what its clients have. */
+const HEALING_WINDOW_MS = 7 * 24 * 3_600_000
+
+const isForkOfHistory = (error: unknown): boolean =>
+  error instanceof AgentDBError && error.code === 'FORKED'
+
 const isStoreFork = (error: unknown): error is AgentDBError =>
   error instanceof AgentDBError && error.code === 'STORE_FORKED'
+
+const isBehind = (error: unknown): boolean =>
+  error instanceof AgentDBError && error.code === 'SCHEMA_BEHIND'
 
 const isUnreachable = (error: unknown): boolean =>
   error instanceof AgentDBError && error.code === 'UNREACHABLE'

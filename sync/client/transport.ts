@@ -1,20 +1,30 @@
 import type { z } from 'zod'
 import { AgentDBError, errorCodes, preview, type ErrorCode } from '../../schema/errors.ts'
-import { MESSAGE_BYTES_MAX } from '../../schema/limits.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import { decodeMessage, encodeMessage, MSGPACK } from '../protocol/codec.ts'
 import {
   checksumResponseSchema,
   errorResponseSchema,
   pullResponseSchema,
+  pushRequestSchema,
   pushResponseSchema,
+  healRequestSchema,
+  healResponseSchema,
+  introduceRequestSchema,
+  introduceResponseSchema,
   type ChecksumResponse,
+  type HealRequest,
+  type HealResponse,
+  type IntroduceRequest,
+  type IntroduceResponse,
   type PullResponse,
   type PushRequest,
   type PushResponse,
 } from '../protocol/messages.ts'
-import { FrameKind, FrameReader, HEARTBEAT_MS, STREAM } from '../protocol/frames.ts'
+import { ACCEPT_HEADER, chooseEncoding, encodings, type Encoding } from '../protocol/encodings.ts'
+import { FrameKind, FrameReader, HEARTBEAT_MS, STREAM, type Frame } from '../protocol/frames.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
+import { compressBody, inflate, isLoopback, readBody } from './wire-bytes.ts'
 
 export interface PullParameters {
   readonly clientId: string
@@ -28,6 +38,10 @@ export interface Transport {
   push(request: PushRequest, signal: AbortSignal): Promise<PushResponse>
   pull(parameters: PullParameters, signal: AbortSignal): Promise<PullResponse>
   checksum(signal: AbortSignal): Promise<ChecksumResponse>
+  /** Tells the centre what a store was before it forked. */
+  introduce(request: IntroduceRequest, signal: AbortSignal): Promise<IntroduceResponse>
+  /** Asks what to do where the store has seen more than the centre has. */
+  heal(request: HealRequest, signal: AbortSignal): Promise<HealResponse>
   /**
    * Batches as they come, over one connection. Ends when the centre ends it, throws when the link breaks or falls
    * silent, and throws {@link LiveUnavailableError} where something between here and the centre does not let a stream
@@ -64,20 +78,31 @@ export class HttpTransport implements Transport {
   readonly #base: URL
   readonly #token: () => string | Promise<string>
   readonly #silenceMs: number
+  /** How answers may be compressed, the best first. */
+  readonly #encodings: readonly Encoding[]
+  /** How the centre said that requests may be. */
+  #accepted: Encoding | undefined
 
-  /** `silenceMs`: how long the centre may be silent beyond what was asked; a half-open link ends here. */
+  /**
+   * `silenceMs`: how long the centre may be silent beyond what was asked; a half-open link ends here. `compress`: whether
+   * messages are compressed both ways. Default: unless the centre is on this machine.
+   */
   constructor(
     url: string,
     token: string | (() => string | Promise<string>),
-    { silenceMs = SILENCE_MS_MAX }: { readonly silenceMs?: number } = {},
+    {
+      silenceMs = SILENCE_MS_MAX,
+      compress,
+    }: { readonly silenceMs?: number; readonly compress?: boolean } = {},
   ) {
     this.#silenceMs = silenceMs
     this.#base = new URL(url.endsWith('/') ? url : `${url}/`)
+    this.#encodings = (compress ?? !isLoopback(this.#base)) ? encodings : []
     this.#token = typeof token === 'function' ? token : () => token
   }
 
   push(request: PushRequest, signal: AbortSignal): Promise<PushResponse> {
-    const body = encodeMessage(request, MSGPACK)
+    const body = encodeMessage(pushRequestSchema, request, MSGPACK)
     return this.#call('sync/v1/push', pushResponseSchema, {
       body,
       timeoutMs: 2 * this.#silenceMs,
@@ -100,8 +125,24 @@ export class HttpTransport implements Transport {
   }
 
   checksum(signal: AbortSignal): Promise<ChecksumResponse> {
-    return this.#call('sync/v1/checksum', checksumResponseSchema, {
+    return this.#call(`sync/v1/checksum?schema=${SCHEMA_VERSION}`, checksumResponseSchema, {
       timeoutMs: 10 * this.#silenceMs,
+      signal,
+    })
+  }
+
+  introduce(request: IntroduceRequest, signal: AbortSignal): Promise<IntroduceResponse> {
+    return this.#call('sync/v1/introduce', introduceResponseSchema, {
+      body: encodeMessage(introduceRequestSchema, request, MSGPACK),
+      timeoutMs: this.#silenceMs,
+      signal,
+    })
+  }
+
+  heal(request: HealRequest, signal: AbortSignal): Promise<HealResponse> {
+    return this.#call('sync/v1/heal', healResponseSchema, {
+      body: encodeMessage(healRequestSchema, request, MSGPACK),
+      timeoutMs: this.#silenceMs,
       signal,
     })
   }
@@ -110,11 +151,13 @@ export class HttpTransport implements Transport {
     { clientId, cursor, ackedSeq }: Omit<PullParameters, 'waitMs'>,
     signal: AbortSignal,
   ): AsyncGenerator<PullResponse, void> {
+    const [encoding] = this.#encodings
     const query = new URLSearchParams({
       client: clientId,
       schema: String(SCHEMA_VERSION),
       acked: String(ackedSeq),
       ...(cursor === undefined ? {} : { cursor }),
+      ...(encoding === undefined ? {} : { encoding }),
     })
     // The whole scope may take its time; news and heartbeats come at least as often as agreed.
     const watch = new SilenceWatch((cursor === undefined ? 10 : 1) * this.#silenceMs)
@@ -135,9 +178,10 @@ export class HttpTransport implements Transport {
       for await (const piece of response.body as unknown as AsyncIterable<Uint8Array>) {
         watch.heard()
         for (const frame of frames.read(piece)) {
-          if (frame.kind === FrameKind.error) throw toldError(frame.payload, MSGPACK, 0)
+          if (frame.kind === FrameKind.error)
+            throw toldError(await payloadOf(frame, encoding), MSGPACK, 0)
           if (frame.kind === FrameKind.batch)
-            yield decodeMessage(pullResponseSchema, frame.payload, MSGPACK)
+            yield decodeMessage(pullResponseSchema, await payloadOf(frame, encoding), MSGPACK)
           // What the program does with a batch is not the centre's silence.
           watch.heard()
         }
@@ -172,24 +216,42 @@ export class HttpTransport implements Transport {
     path: string,
     { body, accept, signal }: { body?: Uint8Array; accept: string; signal: AbortSignal },
   ): Promise<Response> {
+    const { bytes, headers: more } =
+      body === undefined
+        ? { bytes: undefined, headers: {} }
+        : await compressBody(body, this.#accepted)
     const headers: Record<string, string> = {
+      ...more,
+      // Said also when it is none: left out, fetch would ask for what it reads.
+      'accept-encoding': this.#encodings.length === 0 ? 'identity' : this.#encodings.join(', '),
       authorization: `Bearer ${await this.#token()}`,
       accept,
       'x-agentdb-protocol': String(PROTOCOL_VERSION),
       ...(body === undefined ? {} : { 'content-type': MSGPACK }),
     }
     try {
-      return await fetch(new URL(path, this.#base), {
-        method: body === undefined ? 'GET' : 'POST',
+      const response = await fetch(new URL(path, this.#base), {
+        method: bytes === undefined ? 'GET' : 'POST',
         headers,
-        ...(body === undefined ? {} : { body: Buffer.from(body) }),
+        ...(bytes === undefined ? {} : { body: Buffer.from(bytes) }),
         redirect: 'error',
         signal,
       })
+      if (this.#encodings.length > 0)
+        this.#accepted = chooseEncoding(response.headers.get(ACCEPT_HEADER))
+      return response
     } catch (error) {
       throw unreachableCentre(this.#base, error)
     }
   }
+}
+
+/** A centre that compresses what it was not asked to is none of ours. */
+async function payloadOf(frame: Frame, encoding: Encoding | undefined): Promise<Uint8Array> {
+  if (!frame.isCompressed) return frame.payload
+  if (encoding === undefined)
+    throw new AgentDBError('PROTOCOL', 'frame: is compressed, which was not asked for')
+  return inflate(frame.payload, encoding)
 }
 
 /** Aborts when nothing was heard for as long as `ms`. */
@@ -213,21 +275,6 @@ class SilenceWatch {
 
   stop(): void {
     clearTimeout(this.#timer)
-  }
-}
-
-async function readBody(response: Response): Promise<Uint8Array> {
-  const length = Number(response.headers.get('content-length') ?? 0)
-  if (length > MESSAGE_BYTES_MAX * 8)
-    throw new AgentDBError('TOO_LARGE', `the centre's answer has ${length} bytes`)
-  try {
-    return new Uint8Array(await response.arrayBuffer())
-  } catch (error) {
-    throw new AgentDBError(
-      'UNREACHABLE',
-      'the connection to the centre broke in the middle of an answer',
-      { cause: error },
-    )
   }
 }
 

@@ -150,18 +150,12 @@ async function syncedFile(): Promise<string> {
   return db.path
 }
 
-async function mustBeForked(store: AgentDB, pending: number): Promise<void> {
+/** Goes on as a client of its own, by itself, with all that was pending. */
+async function mustFork(store: AgentDB): Promise<void> {
   const sync = startSync(store)
-  const status = await until(sync, ({ state }) => state === 'stopped')
-  expect(status).toMatchObject({ pending, lastError: { code: 'FORKED' } })
-  expect(status.lastError?.message).toMatch(/copied|restored/)
-  await expect(sync.now()).rejects.toMatchObject({ code: 'FORKED' })
-  mustWorkLocally(store, sync)
-  await sync.close()
-  // Connecting again changes nothing: it stays noticed.
-  const again = startSync(store)
-  expect((await until(again, ({ state }) => state === 'stopped')).pending).toBe(pending + 2)
-  await again.close()
+  const status = await until(sync, (now) => now.lastFork !== undefined && drained(now))
+  expect(status.lastFork?.reason).toMatch(/copied|restored/)
+  expect(status.lastError).toBeUndefined()
 }
 
 describe('a centre that does not answer', () => {
@@ -406,7 +400,7 @@ describe('two processes on one store', () => {
 })
 
 describe('a store file that is not the one the centre knows', () => {
-  test('since it was copied: of the two only the first to send goes on, the other is told and keeps its work', async () => {
+  test('since it was copied: both go on, and both keep their work', async () => {
     copyFileSync(await syncedFile(), join(folder, 'clone.db'))
     const original = await openStore('agent.db')
     const clone = await openStore('clone.db')
@@ -414,23 +408,10 @@ describe('a store file that is not the one the centre knows', () => {
     const own = clone.conversations.create({ title: 'of the clone' })
     const sync = startSync(original)
     await until(sync, drained)
-    await mustBeForked(clone, 1)
-    expect(clone.conversations.find(own.id)).toEqual(own)
-    expect(await titlesAtCentre()).toEqual(['common', 'of the original'])
-    await until(sync, drained)
-  })
-
-  test('since it was copied: one that only pulls does not take its twin’s acknowledgement for its own', async () => {
-    copyFileSync(await syncedFile(), join(folder, 'clone.db'))
-    const original = await openStore('agent.db')
-    const clone = await openStore('clone.db')
-    original.conversations.create({ title: 'of the original' })
-    const own = clone.conversations.create({ title: 'of the clone' })
-    await until(startSync(original), drained)
-    const sync = startSync(clone, { start: false })
-    await expect(sync.checksums()).rejects.toMatchObject({ code: 'FORKED' })
-    expect(sync.status().pending).toBe(1)
-    expect(clone.conversations.find(own.id)).toEqual(own)
+    await mustFork(clone)
+    expect(clone.conversations.find(own.id)).toMatchObject({ title: 'of the clone' })
+    expect(await titlesAtCentre()).toEqual(['common', 'of the original', 'of the clone'])
+    expect(sync.status().lastFork).toBeUndefined()
   })
 
   test('since an older copy was put back: its new work is not taken for what the centre has under its numbers', async () => {
@@ -444,10 +425,11 @@ describe('a store file that is not the one the centre knows', () => {
     await later.close()
     copyFileSync(join(folder, 'backup.db'), path)
     const restored = await openStore('agent.db')
-    const own = restored.conversations.create({ title: 'after the restore' })
-    await mustBeForked(restored, 1)
-    expect(restored.conversations.find(own.id)).toEqual(own)
-    expect(await titlesAtCentre()).toEqual(['common', 'after the backup'])
+    restored.conversations.create({ title: 'after the restore' })
+    await mustFork(restored)
+    const titles = ['common', 'after the backup', 'after the restore']
+    expect(await titlesAtCentre()).toEqual(titles)
+    expect(restored.conversations.list().map(({ title }) => title)).toEqual(titles)
   })
 })
 
@@ -479,8 +461,9 @@ test('a centre that was restored to an earlier point is noticed, and nothing is 
   db.conversations.create({ title: 'new' })
   await lives(async (centre) => {
     const sync = startSync(db, { url: centre.url, token: own })
-    const status = await until(sync, ({ state }) => state === 'stopped')
-    expect(status).toMatchObject({ pending: 1, lastError: { code: 'FORKED' } })
+    const status = await until(sync, ({ lastError }) => lastError?.code === 'HEALING_PENDING')
+    expect(status).toMatchObject({ state: 'waiting', pending: 1 })
+    mustWorkLocally(db, sync)
     await sync.close()
     expect(await titlesAtCentre(centre)).toEqual(['before the backup'])
   })

@@ -1,10 +1,9 @@
-import { sql } from 'kysely'
 import { Client } from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { newId } from '../../schema/values/id.ts'
 import { databaseKinds, openAgent } from '../support/centre.ts'
-import { conversation, incident, message, setUpPush } from '../support/push.ts'
-import { nowMicros, remove, update } from '../support/wire-client.ts'
+import { conversation, incident, message, setUpPush, workflow } from '../support/push.ts'
+import { insert, nowMicros, remove, update } from '../support/wire-client.ts'
 
 describe.each(databaseKinds)('push on %s', (kind) => {
   const push = setUpPush(kind)
@@ -60,7 +59,7 @@ describe.each(databaseKinds)('push on %s', (kind) => {
       }
     })
 
-    test('deletes and inserts of children end without a child that has no parent or no word of it', async () => {
+    test('deletes and inserts of children end with both rows or with neither, and whoever came second is told', async () => {
       const [deleter, writer] = [await push.client(), await push.client()]
       const chats = Array.from({ length: 15 }, () => newId())
       await deleter.push(chats.map((id) => [conversation(push.user, id)]))
@@ -73,16 +72,26 @@ describe.each(databaseKinds)('push on %s', (kind) => {
           for (const [i, id] of chats.entries()) await writer.push([[message(id, texts[i])]])
         })(),
       ])
-      expect(await push.rows('conversations', chats)).toEqual([])
-      expect(await push.rows('messages', texts)).toEqual([])
-      const outcomes = await writer.outcomes()
-      const tombstones = await sql<{ id: string }>`SELECT id FROM sync.log
-        WHERE op = 'delete' AND id = ANY(${texts})`.execute(push.centre.db)
-      const told = new Set([
-        ...outcomes.map(({ id }) => id),
-        ...tombstones.rows.map(({ id }) => id),
-      ])
-      expect(told).toEqual(new Set(texts))
+      const idsOf = async (table: 'conversations' | 'messages', ids: readonly string[]) =>
+        new Set((await push.rows(table, ids)).map(({ id }) => id))
+      const [chatsLeft, textsLeft] = [
+        await idsOf('conversations', chats),
+        await idsOf('messages', texts),
+      ]
+      const refused = new Map(
+        [...(await deleter.outcomes()), ...(await writer.outcomes())].map(({ id, reason }) => [
+          id,
+          reason,
+        ]),
+      )
+      for (const [i, chat] of chats.entries()) {
+        const text = texts[i] ?? ''
+        const isLeft = chatsLeft.has(chat)
+        expect(textsLeft.has(text)).toBe(isLeft)
+        expect([refused.get(chat), refused.get(text)]).toEqual(
+          isLeft ? ['newer_children', undefined] : [undefined, 'deleted'],
+        )
+      }
     })
   })
 
@@ -147,9 +156,40 @@ describe('push against a transaction that is open at the centre', () => {
 
   test('a delete waits for a child that is being made, and takes it along with a word of it', async () => {
     const one = await push.client()
+    const [flow, run, step] = [newId(), newId(), newId()]
+    await one.push([
+      [workflow(push.user, `W ${flow}`, flow)],
+      [insert('workflow_executions', { id: run, workflow_id: flow, user_id: push.user.id })],
+    ])
+    const { cursor } = await one.pull()
+    await other.query('BEGIN')
+    await other.query(
+      `INSERT INTO step_executions (id, workflow_execution_id, step_id, step_name, step_type) VALUES ($1, $2, 's', 's', 's')`,
+      [step, run],
+    )
+    const pushed = one.push([[remove('workflow_executions', run)]])
+    await untilSomeoneWaits()
+    await other.query('COMMIT')
+    await pushed
+    const { rows: left } = await other.query('SELECT id FROM step_executions WHERE id = $1', [step])
+    expect(left).toEqual([])
+    const { gone, conflicts } = await one.pull(cursor)
+    expect(gone.map(([, id]) => id).toSorted()).toEqual([run, step].toSorted())
+    expect(conflicts).toMatchObject([
+      {
+        rowId: step,
+        loser: null,
+        winner: one.clientId,
+        lost: { id: step, step_id: 's' },
+        kept: {},
+      },
+    ])
+  })
+
+  test('a delete that waited for a child of a conversation is rejected for it', async () => {
+    const one = await push.client()
     const [chat, text] = [newId(), newId()]
     await one.push([[conversation(push.user, chat)]])
-    const { cursor } = await one.pull()
     await other.query('BEGIN')
     await other.query(
       `INSERT INTO messages (id, conversation_id, role, content, sequence_number) VALUES ($1, $2, 'user', 'm', 1)`,
@@ -159,10 +199,10 @@ describe('push against a transaction that is open at the centre', () => {
     await untilSomeoneWaits()
     await other.query('COMMIT')
     await pushed
-    const { rows: left } = await other.query('SELECT id FROM messages WHERE id = $1', [text])
-    expect(left).toEqual([])
-    const { gone } = await one.pull(cursor)
-    expect(gone.map(([, id]) => id).toSorted()).toEqual([chat, text].toSorted())
+    expect(await one.outcomes()).toMatchObject([
+      { kind: 'rejected', reason: 'newer_children', id: chat, server_row: { id: chat } },
+    ])
+    expect(await push.rows('messages', [text])).toHaveLength(1)
   })
 
   test('an update of a row that is being changed waits, then merges with what came of it', async () => {

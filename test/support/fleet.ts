@@ -13,6 +13,10 @@ import { SyncEngine } from '../../sync/client/sync-engine.ts'
 import { HttpTransport, type PullParameters, type Transport } from '../../sync/client/transport.ts'
 import type {
   ChecksumResponse,
+  HealRequest,
+  HealResponse,
+  IntroduceRequest,
+  IntroduceResponse,
   PullResponse,
   PushRequest,
   PushResponse,
@@ -53,6 +57,14 @@ export class FaultyTransport implements Transport {
 
   checksum(signal: AbortSignal): Promise<ChecksumResponse> {
     return this.#wire.checksum(signal)
+  }
+
+  introduce(request: IntroduceRequest, signal: AbortSignal): Promise<IntroduceResponse> {
+    return this.#call(() => this.#wire.introduce(request, signal))
+  }
+
+  heal(request: HealRequest, signal: AbortSignal): Promise<HealResponse> {
+    return this.#call(() => this.#wire.heal(request, signal))
   }
 
   async #call<T>(send: () => Promise<T>): Promise<T> {

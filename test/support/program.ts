@@ -91,7 +91,12 @@ const localSteps = {
   editExecution: (db, a, b) => {
     const row = at(db.workflowExecutions.list(), a)
     if (row === undefined) return
-    if (b % 2 === 0) db.workflowExecutions.update(row.id, { status: 'success', outputs: { b } })
+    if (b % 4 === 0) db.workflowExecutions.update(row.id, { status: 'success', outputs: { b } })
+    else if (b % 4 === 2)
+      db.workflowExecutions.update(row.id, {
+        steps_executed: (row.steps_executed ?? 0) + 1,
+        completed_steps: [...(row.completed_steps ?? []), text(b)],
+      })
     else db.workflowExecutions.update(row.id, { started_at: later(b), current_step: text(b) })
   },
   deleteExecution: (db, a) => {
@@ -109,8 +114,12 @@ const localSteps = {
   editIncident: (db, a, b) => {
     const row = at(db.incidents.list(), a)
     if (row === undefined) return
-    if (b % 4 === 0) db.incidents.update(row.id, { title: text(b) })
-    else if (b % 4 === 1) db.incidents.update(row.id, { root_cause: text(b) })
+    if (b % 4 === 0) db.incidents.update(row.id, { title: text(b), related_incidents: [row.id] })
+    else if (b % 4 === 1)
+      db.incidents.update(row.id, {
+        root_cause: text(b),
+        metadata: { ...(row.metadata as object), [text(b)]: { [text(a)]: b } },
+      })
     else if (b % 4 === 2)
       db.incidents.update(row.id, { status: 'resolved', resolved_at: later(b), title: text(b) })
     else db.incidents.update(row.id, { assigned_to: at(db.users.list(), b >> 2)?.id ?? null })
@@ -125,8 +134,14 @@ const localSteps = {
   editRunbook: (db, a, b) => {
     const row = at(db.runbooks.list(), a)
     if (row === undefined) return
-    if (b % 2 === 0) db.runbooks.update(row.id, { name: name(b >> 1) })
-    else db.runbooks.update(row.id, { description: text(b) })
+    if (b % 4 === 0) db.runbooks.update(row.id, { name: name(b >> 1) })
+    else if (b % 4 === 1) db.runbooks.update(row.id, { description: text(b) })
+    else if (b % 4 === 2) db.runbooks.update(row.id, { steps: [b], version: b })
+    else
+      db.runbooks.update(row.id, {
+        execution_count: (row.execution_count ?? 0) + b,
+        last_executed_at: later(b),
+      })
   },
   deleteRunbook: (db, a) => {
     const row = at(db.runbooks.list(), a)
@@ -426,4 +441,9 @@ async function refusable(work: () => unknown): Promise<void> {
   }
 }
 
-const localRefusals: ReadonlySet<string> = new Set(['CONSTRAINT', 'NOT_FOUND', 'READ_ONLY_TABLE'])
+const localRefusals: ReadonlySet<string> = new Set([
+  'CONSTRAINT',
+  'ILLEGAL_TRANSITION',
+  'NOT_FOUND',
+  'READ_ONLY_TABLE',
+])

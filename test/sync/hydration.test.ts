@@ -71,6 +71,7 @@ async function open(
       return wire.push(request, signal)
     },
     introduce: (request, signal) => wire.introduce(request, signal),
+    heal: (request, signal) => wire.heal(request, signal),
     checksum: (signal) => wire.checksum(signal),
     pull: async (parameters, signal) => {
       const page = await wire.pull(parameters, signal)

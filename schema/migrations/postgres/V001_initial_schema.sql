@@ -112,7 +112,7 @@ CREATE TABLE sync.outcome (
   client_id uuid NOT NULL,
   seq bigint NOT NULL,
   n integer NOT NULL,
-  kind text NOT NULL CHECK (kind IN ('merged', 'superseded', 'rejected', 'dependency_failed')),
+  kind text NOT NULL CHECK (kind IN ('merged', 'superseded', 'rejected', 'dependency_failed', 'parked')),
   detail jsonb NOT NULL,
   at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (client_id, seq, n)
@@ -139,6 +139,43 @@ CREATE TABLE sync.conflict (
 );
 
 CREATE INDEX conflict_row ON sync.conflict (tbl, row_id);
+
+CREATE TABLE sync.fork (
+  nonce uuid PRIMARY KEY,
+  common_nonce uuid,
+  common_position bigint NOT NULL,
+  noticed_at timestamptz NOT NULL DEFAULT now(),
+  decision text CHECK (decision IN ('all', 'after', 'none')),
+  after_clock bigint,
+  decided_at timestamptz,
+  open_until timestamptz
+);
+
+CREATE TABLE sync.healed (
+  client_id uuid PRIMARY KEY,
+  fork uuid NOT NULL,
+  user_id uuid NOT NULL,
+  agent_id text NOT NULL,
+  ancestor uuid NOT NULL,
+  offered integer NOT NULL,
+  withheld integer NOT NULL,
+  at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE sync.parked (
+  tx_id text PRIMARY KEY,
+  client_id uuid NOT NULL,
+  at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE sync.tombstone (
+  tbl smallint NOT NULL,
+  id uuid NOT NULL,
+  user_id uuid NOT NULL,
+  role text NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tbl, id, user_id)
+);
 
 CREATE TABLE sync.setting (
   name text PRIMARY KEY,

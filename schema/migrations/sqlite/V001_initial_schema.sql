@@ -15,7 +15,8 @@ CREATE TABLE sync_state (
   acked_id TEXT,
   durable_seq INTEGER NOT NULL DEFAULT 0,
   ancestor TEXT,
-  introduced INTEGER NOT NULL DEFAULT 1
+  introduced INTEGER NOT NULL DEFAULT 1,
+  healing INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE sync_tx (
@@ -100,6 +101,48 @@ CREATE TABLE sync_ack (
   nonce TEXT NOT NULL,
   position INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE sync_history (
+  n INTEGER PRIMARY KEY,
+  nonce TEXT NOT NULL,
+  position INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE sync_kept_tx (
+  n INTEGER PRIMARY KEY,
+  seq INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  clock INTEGER NOT NULL,
+  nonce TEXT,
+  position INTEGER NOT NULL,
+  acked_nonce TEXT NOT NULL,
+  acked_position INTEGER NOT NULL,
+  acked_at INTEGER NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX sync_kept_tx_id ON sync_kept_tx (id);
+
+CREATE TABLE sync_kept_log (
+  n INTEGER PRIMARY KEY,
+  tx INTEGER NOT NULL,
+  tbl INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  op TEXT NOT NULL,
+  patch TEXT,
+  before TEXT,
+  pushed INTEGER NOT NULL,
+  ref TEXT
+) STRICT;
+
+CREATE INDEX sync_kept_log_tx ON sync_kept_log (tx);
+
+CREATE TABLE sync_lost (
+  id TEXT NOT NULL,
+  tbl INTEGER NOT NULL,
+  image TEXT NOT NULL,
+  at TEXT NOT NULL,
+  PRIMARY KEY (id, tbl)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE embedding_changes (
   id TEXT PRIMARY KEY,

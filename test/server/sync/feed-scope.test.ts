@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 
 import { mustTable, tableOfNumber } from '../../../schema/tables.ts'
 import { newId } from '../../../schema/values/id.ts'
 import { systemClock } from '../../../schema/values/timestamp.ts'
+import { SCHEMA_VERSION } from '../../../schema/version.ts'
 import { Database } from '../../../server/postgres/database.ts'
 import { prepareCentre } from '../../../server/postgres/prepare.ts'
 import { signCursor, verifyCursor } from '../../../server/sync/cursor.ts'
@@ -58,6 +59,7 @@ const requestOf = (clientId: string, cursor: string | undefined, waitMs = 0): Pu
   claims: { userId, agentId: 'agent' },
   clientId,
   cursor,
+  schema: SCHEMA_VERSION,
   ackedSeq: 0,
   waitMs,
   signal: never,

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { newId } from '../../../schema/values/id.ts'
 import { systemClock } from '../../../schema/values/timestamp.ts'
+import { SCHEMA_VERSION } from '../../../schema/version.ts'
 import { Database } from '../../../server/postgres/database.ts'
 import { prepareCentre } from '../../../server/postgres/prepare.ts'
 import { Feed } from '../../../server/sync/feed.ts'
@@ -33,6 +34,7 @@ const pullOf = (clientId: string, cursor: string | undefined, waitMs: number) =>
   claims: { userId, agentId: 'agent' },
   clientId,
   cursor,
+  schema: SCHEMA_VERSION,
   ackedSeq: 0,
   waitMs,
   signal: never,

@@ -1,0 +1,144 @@
+import type { HealRequest, HealResponse } from '../../sync/protocol/messages.ts'
+import type { Session } from '../postgres/database.ts'
+
+/** What an operator decided on a fork of the history. */
+export type Decision = 'all' | 'after' | 'none'
+
+/** Gap up to which a server that may heals without asking. */
+const AUTOMATIC_GAP_MICROS_MAX = 60_000_000
+
+/** For how long after a decision what is lost may come back, unless said otherwise. */
+export const HEALING_DAYS = 7
+
+interface CommonPart {
+  readonly fork: string
+  readonly nonce: string | null
+  readonly position: number
+  /** Last position of that history at the centre, whoever asks. */
+  readonly end: number
+}
+
+/**
+ * Where the history that a client has seen and the centre's part: after the last history that both know, at the last
+ * position that both have of it. Undefined where they do not part.
+ */
+export async function findCommonPart(
+  session: Session,
+  seen: HealRequest['histories'],
+): Promise<CommonPart | undefined> {
+  const { rows } = await session.query<{ nonce: string; first: number; end: number | null }>(
+    `SELECT h.nonce, h.first_position AS first,
+      (SELECT min(later.first_position) - 1 FROM sync.history later WHERE later.first_position > h.first_position) AS end
+    FROM sync.history h ORDER BY h.first_position, h.at`,
+  )
+  const known = new Map(rows.map((row, i) => [row.nonce, { ...row, i }]))
+  const last = seen.findLastIndex(({ nonce }) => known.has(nonce))
+  const mine = seen[last]
+  const ours = mine === undefined ? undefined : known.get(mine.nonce)
+  if (mine === undefined || ours === undefined) {
+    const [first] = rows
+    return first === undefined
+      ? undefined
+      : { fork: first.nonce, nonce: null, position: 0, end: first.first - 1 }
+  }
+  const end = ours.end ?? Number.MAX_SAFE_INTEGER
+  if (last === seen.length - 1 && mine.position <= end) return undefined
+  const next = rows.find(({ first }) => first === end + 1) ?? ours
+  return { fork: next.nonce, nonce: mine.nonce, position: Math.min(mine.position, end), end }
+}
+
+interface ForkRow {
+  decision: Decision | null
+  after_clock: number | null
+  begun: number
+}
+
+/** Notes that the history went back, and says what was decided about it. */
+export async function askForDecision(
+  session: Session,
+  { fork, nonce, position, end }: CommonPart,
+  lostSince: number | null,
+  healAutomatically: boolean,
+): Promise<Pick<HealResponse, 'decision' | 'fork' | 'nonce' | 'position' | 'after'>> {
+  await session.query(
+    `INSERT INTO sync.fork (nonce, common_nonce, common_position) VALUES ($1, $2, $3) ON CONFLICT (nonce) DO NOTHING`,
+    [fork, nonce, end],
+  )
+  const { rows } = await session.query<ForkRow>(
+    `SELECT f.decision, f.after_clock, (extract(epoch FROM h.at) * 1000000)::bigint AS begun
+    FROM sync.fork f JOIN sync.history h USING (nonce) WHERE f.nonce = $1`,
+    [fork],
+  )
+  const [row] = rows
+  const gap = lostSince === null || row === undefined ? undefined : row.begun - lostSince
+  const mayHeal = healAutomatically && gap !== undefined && gap < AUTOMATIC_GAP_MICROS_MAX
+  if (row?.decision == null && mayHeal) await decide(session, { decision: 'all', after: null })
+  const decision = row?.decision ?? (mayHeal ? 'all' : 'waiting')
+  return { decision, fork, nonce, position, after: row?.after_clock ?? null }
+}
+
+/** Decides on every fork that waits for it; returns their names. */
+export async function decide(
+  session: Session,
+  {
+    decision,
+    after,
+    days = HEALING_DAYS,
+  }: { decision: Decision; after: number | null; days?: number },
+): Promise<string[]> {
+  const { rows } = await session.query<{ nonce: string }>(
+    `UPDATE sync.fork SET decision = $1, after_clock = $2, decided_at = now(), open_until = now() + $3 * interval '1 day'
+    WHERE decision IS NULL RETURNING nonce`,
+    [decision, after, days],
+  )
+  return rows.map(({ nonce }) => nonce)
+}
+
+/** A fork of the history as `agentdb heal` tells of it. */
+export interface ForkReport {
+  readonly fork: string
+  readonly commonPosition: number
+  readonly noticedAt: string
+  readonly decision: Decision | null
+  readonly decidedAt: string | null
+  /** Until when what is lost may come back. */
+  readonly openUntil: string | null
+  readonly clients: readonly {
+    readonly clientId: string
+    readonly email: string | null
+    readonly agentId: string
+    readonly at: string
+    /** Transactions that it had got acknowledged beyond the common position. */
+    readonly offered: number
+    /** Of those, what is back by now; the rest the centre had, refused, or has not got yet. */
+    readonly broughtBack: number
+    readonly alreadyThere: number
+    readonly refused: number
+    readonly parked: number
+    /** What was not sent, as decided; its store keeps it in `sync_conflicts`. */
+    readonly withheld: number
+  }[]
+}
+
+export async function report(session: Session): Promise<ForkReport[]> {
+  const forks = await session.query<Omit<ForkReport, 'clients'>>(
+    `SELECT nonce AS fork, common_position AS "commonPosition", noticed_at::text AS "noticedAt", decision,
+      decided_at::text AS "decidedAt", open_until::text AS "openUntil" FROM sync.fork ORDER BY noticed_at`,
+  )
+  const clients = await session.query<ForkReport['clients'][number] & { fork: string }>(
+    `SELECT h.fork, h.client_id AS "clientId", u.email, h.agent_id AS "agentId", h.at::text AS at, h.offered, h.withheld,
+      (SELECT count(*) FROM sync.applied a WHERE a.client_id = h.client_id AND a.seq <= h.offered
+        AND NOT EXISTS (SELECT 1 FROM sync.outcome o WHERE o.client_id = a.client_id AND o.seq = a.seq AND o.kind = 'rejected'))::integer AS "broughtBack",
+      (SELECT count(*) FROM sync.repeated r WHERE r.client_id = h.client_id AND r.seq <= h.offered
+        AND NOT EXISTS (SELECT 1 FROM sync.outcome o WHERE o.client_id = r.client_id AND o.seq = r.seq AND o.kind = 'parked'))::integer AS "alreadyThere",
+      (SELECT count(DISTINCT o.seq) FROM sync.outcome o WHERE o.client_id = h.client_id AND o.kind = 'rejected' AND o.seq <= h.offered)::integer AS refused,
+      (SELECT count(*) FROM sync.parked p WHERE p.client_id = h.client_id)::integer AS parked
+    FROM sync.healed h LEFT JOIN users u ON u.id = h.user_id ORDER BY h.at`,
+  )
+  return forks.rows.map((fork) => ({
+    ...fork,
+    clients: clients.rows
+      .filter((client) => client.fork === fork.fork)
+      .map(({ fork: _, ...client }) => client),
+  }))
+}

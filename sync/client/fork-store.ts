@@ -1,0 +1,106 @@
+import { newId } from '../../schema/values/id.ts'
+import { readIdentity, type Connection } from '../../src/internal-for-sync.ts'
+import type { IntroduceRequest } from '../protocol/messages.ts'
+import { unpark } from './parked.ts'
+
+/** What a store was before it forked, up to where the centre is known to have it; and why, if it went back. */
+export type Ancestor = Omit<IntroduceRequest, 'clientId'>
+
+/** A store that became a client of its own. */
+export interface Fork {
+  readonly from: string
+  readonly to: string
+  readonly at: string
+  /** Why, in words. */
+  readonly reason: string
+  /** Local transactions that are sent under the new client. */
+  readonly pending: number
+}
+
+/** What `sync_state.ancestor` holds. */
+interface Kept extends Ancestor {
+  readonly at: string
+  readonly reason: string
+  readonly pending: number
+}
+
+/**
+ * Makes the store a client of its own, since the centre knows other transactions under its numbers: the file was copied,
+ * or an older copy of it was put back. One SQLite transaction; undefined where the store is that client no longer.
+ *
+ * Pending transactions keep their random ids, by which the centre tells what it has applied already, and are numbered
+ * from 1. Position and cursor stay: the rows are the centre's up to there.
+ */
+export function forkStore(
+  connection: Connection,
+  from: string,
+  why: { readonly at: string; readonly reason: string },
+): Fork | undefined {
+  return connection.applying(() => {
+    if (readIdentity(connection).clientId !== from) return undefined
+    unpark(connection)
+    renumber(connection, 1)
+    const acked = connection.get<{ seq: number; id: string | null }>(
+      'SELECT acked_seq AS seq, acked_id AS id FROM sync_state',
+    )
+    const ancestor = { clientId: from, seq: acked?.seq ?? 0, id: acked?.id ?? null }
+    return becomeClient(connection, { ancestor, heal: null }, why)
+  })
+}
+
+/** Gives the store a new client id, once its queue is numbered from 1. Runs inside the caller's transaction. */
+export function becomeClient(
+  connection: Connection,
+  ancestor: Ancestor,
+  { at, reason }: { readonly at: string; readonly reason: string },
+): Fork {
+  const to = newId()
+  const pending =
+    connection.get<{ count: number }>('SELECT count(*) AS count FROM sync_tx')?.count ?? 0
+  const kept: Kept = { ...ancestor, at, reason, pending }
+  connection.run(
+    `UPDATE sync_state SET client_id = ?, ancestor = ?, introduced = 0, tx = ?, acked_seq = 0, acked_id = NULL, durable_seq = 0`,
+    to,
+    JSON.stringify(kept),
+    pending + 1,
+  )
+  connection.run('DELETE FROM sync_ack')
+  return { from: ancestor.ancestor.clientId, to, at, reason, pending }
+}
+
+/** Numbers the pending transactions from a number on, in their order. Runs inside the caller's transaction. */
+export function renumber(connection: Connection, from: number): void {
+  const first = connection.get<{ seq: number | null }>('SELECT min(seq) AS seq FROM sync_tx')
+  const shift = (first?.seq ?? from) - from
+  if (shift === 0) return
+  // By way of the negative: no number may be taken twice meanwhile.
+  connection.run('UPDATE sync_tx SET seq = ? - seq', shift)
+  connection.run('UPDATE sync_tx SET seq = -seq')
+  connection.run('UPDATE sync_log SET tx = tx - ?', shift)
+  connection.run(`UPDATE sync_conflicts SET tx = tx - ? WHERE state = 'blocked'`, shift)
+}
+
+/** The ancestor that the centre is still to be told of. */
+export function unintroduced(connection: Connection): Ancestor | undefined {
+  const row = connection.get<{ ancestor: string | null }>(
+    'SELECT ancestor FROM sync_state WHERE introduced = 0',
+  )
+  if (row?.ancestor == null) return undefined
+  const { ancestor, heal } = JSON.parse(row.ancestor) as Kept
+  return { ancestor, heal }
+}
+
+/** The centre knows the ancestor of a client, and has all that was pending when it forked. */
+export function markIntroduced(connection: Connection, clientId: string): void {
+  connection.run('UPDATE sync_state SET introduced = 1 WHERE client_id = ?', clientId)
+}
+
+/** The last time that this store became a client of its own, if it ever did. */
+export function lastFork(connection: Connection): Fork | undefined {
+  const row = connection.get<{ client: string; ancestor: string | null }>(
+    'SELECT client_id AS client, ancestor FROM sync_state',
+  )
+  if (row?.ancestor == null) return undefined
+  const { ancestor, at, reason, pending } = JSON.parse(row.ancestor) as Kept
+  return { from: ancestor.clientId, to: row.client, at, reason, pending }
+}

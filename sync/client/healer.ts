@@ -1,0 +1,60 @@
+import type { Connection } from '../../src/internal-for-sync.ts'
+import { readIdentity } from '../../src/internal-for-sync.ts'
+import { forkStore, type Fork } from './fork-store.ts'
+import { healStore, lostSince, type Healed } from './heal-store.ts'
+import { seenHistories } from './kept.ts'
+import { RetryLaterError, type Transport } from './transport.ts'
+
+/** How long a store waits before it asks again whether someone has decided. */
+const DECISION_RETRY_MS = 5000
+/** Histories that are named when asking; older ones have nothing left that is kept. */
+const HISTORIES_MAX = 1000
+
+export interface HealerOptions {
+  readonly connection: Connection
+  readonly transport: Pick<Transport, 'heal'>
+  readonly signal: AbortSignal
+  /** Now, for people. */
+  readonly at: string
+}
+
+export interface HealerResult {
+  readonly healed: Healed | undefined
+  readonly fork: Fork | undefined
+}
+
+/**
+ * The centre has less than this store has seen: asks what was decided, and does it.
+ *
+ * @throws AgentDBError `HEALING_PENDING` as long as nobody has decided
+ */
+export async function heal({
+  connection,
+  transport,
+  signal,
+  at,
+}: HealerOptions): Promise<HealerResult> {
+  const { clientId } = readIdentity(connection)
+  const histories = seenHistories(connection).slice(-HISTORIES_MAX)
+  let plan = await transport.heal({ clientId, histories, lostSince: null }, signal)
+  const since = plan.decision === 'waiting' ? lostSince(connection, plan) : null
+  if (since !== null) plan = await transport.heal({ clientId, histories, lostSince: since }, signal)
+  const { decision } = plan
+  if (decision === 'waiting') {
+    throw new RetryLaterError(
+      'HEALING_PENDING',
+      `the centre was restored to an earlier point (position ${plan.position}): its operator decides what agents bring back, with agentdb heal --all | --after TIME | --none; local work goes on`,
+      DECISION_RETRY_MS,
+    )
+  }
+  if (decision === 'not_needed') {
+    const reason = 'the centre does not know all of this store’s numbers any more'
+    return { healed: undefined, fork: forkStore(connection, clientId, { at, reason }) }
+  }
+  return (
+    healStore(connection, clientId, { ...plan, decision }, at) ?? {
+      healed: undefined,
+      fork: undefined,
+    }
+  )
+}

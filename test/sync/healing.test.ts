@@ -1,0 +1,475 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { sql } from 'kysely'
+import { newId } from '../../schema/values/id.ts'
+import { run } from '../../server/cli/run.ts'
+import { connect, type Healed } from '../../sync/index.ts'
+import { createUser, openAgent, type TestAgent, type TestUser } from '../support/centre.ts'
+import { TestAgent as MortalAgent, type Fault } from '../support/fleet.ts'
+import { RestorableCentre } from '../support/restorable-centre.ts'
+import { connectionOf, scratchFolder, type ScratchFolder } from '../support/store.ts'
+
+let centre: RestorableCentre
+let folder: ScratchFolder
+let ada: TestUser
+let bob: TestUser
+let agents: TestAgent[] = []
+
+beforeAll(async () => {
+  centre = await RestorableCentre.start()
+  folder = scratchFolder()
+})
+afterAll(async () => {
+  folder[Symbol.dispose]()
+  await centre[Symbol.asyncDispose]()
+})
+beforeEach(async () => {
+  ada = await createUser(centre, { role: 'operator' })
+  bob = await createUser(centre, { role: 'operator' })
+})
+afterEach(async () => {
+  for (const agent of agents) await agent.close()
+  agents = []
+})
+
+async function agentOf(user: TestUser, agentId = `agent-${newId()}`): Promise<TestAgent> {
+  const agent = await openAgent(centre, user, { path: folder.file(`${newId()}.db`), agentId })
+  agents.push(agent)
+  return agent
+}
+
+interface Report {
+  readonly decided: readonly string[]
+  readonly forks: readonly { readonly decision: string; readonly clients: readonly unknown[] }[]
+}
+
+/** `agentdb heal` as an operator types it; what it prints. */
+async function operator(...args: readonly string[]): Promise<Report> {
+  const printed: string[] = []
+  const stdout = vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+    printed.push(String(text))
+    return true
+  })
+  try {
+    const url = ['--database-url', centre.databaseUrl]
+    expect(await run(['heal', ...args, ...url, '--json'])).toBe(0)
+  } finally {
+    stdout.mockRestore()
+  }
+  return JSON.parse(printed.join('')) as Report
+}
+
+async function syncAll(...some: readonly TestAgent[]): Promise<void> {
+  for (const { sync } of some) await sync.now()
+  for (const { sync } of some) await sync.now()
+}
+
+async function mustAgree(...some: readonly TestAgent[]): Promise<void> {
+  await syncAll(...some)
+  for (const { sync } of some) {
+    const { local, central } = await sync.checksums()
+    expect(local).toEqual(central)
+    expect(sync.status().pending).toBe(0)
+  }
+}
+
+const mustWait = (agent: TestAgent): Promise<void> =>
+  expect(agent.sync.now()).rejects.toMatchObject({ code: 'HEALING_PENDING' })
+
+/** Rows of the centre by table, without what a write stamps anew. */
+async function domain(): Promise<Record<string, unknown[]>> {
+  const out: Record<string, unknown[]> = {}
+  for (const table of ['conversations', 'messages', 'incidents', 'workflows'] as const) {
+    const { rows } = await sql<{ row: Record<string, unknown> }>`
+      SELECT to_jsonb(t) - 'updated_at' AS row FROM ${sql.table(table)} t ORDER BY id`.execute(
+      centre.db,
+    )
+    out[table] = rows.map(({ row }) => row)
+  }
+  return out
+}
+
+const count = async (table: string): Promise<number> => {
+  const { rows } = await sql<{
+    count: number
+  }>`SELECT count(*)::integer AS count FROM ${sql.raw(table)}`.execute(centre.db)
+  return rows[0]?.count ?? 0
+}
+
+function say({ db }: Pick<TestAgent, 'db'>, conversation: string, content: string): string {
+  return db.transaction(() => {
+    const spent = db.conversations.find(conversation)?.total_cost_cents ?? 0
+    db.conversations.update(conversation, { total_cost_cents: spent + 1 })
+    return db.messages.create({
+      conversation_id: conversation,
+      role: 'user',
+      content,
+      tokens_used: 10,
+    }).id
+  })
+}
+
+describe('after the centre was restored to an earlier point, and its operator wants everything back', () => {
+  test('all that agents had got acknowledged is back, once, from whoever wrote it', async () => {
+    const one = await agentOf(ada)
+    const two = await agentOf(ada)
+    const three = await agentOf(bob)
+    const talk = one.db.conversations.create({ title: 'before' }).id
+    const doomed = say(one, talk, 'deleted after the backup')
+    const incident = three.db.incidents.create({ title: 'i', severity: 'low', source: 's' }).id
+    await syncAll(one, two, three)
+    await centre.backup()
+
+    await syncAll(one, two, three)
+    one.db.conversations.update(talk, { title: 'after', tags: ['x'] })
+    say(one, talk, 'one')
+    await syncAll(one, two)
+    say(two, talk, 'two')
+    two.db.messages.delete(doomed)
+    const second = two.db.conversations.create({ title: 'second' }).id
+    say(two, second, 'in the second')
+    await syncAll(two, one)
+    say(one, second, 'in the second, by the other')
+    three.db.incidents.update(incident, { status: 'investigating' })
+    three.db.workflows.create({ name: 'w', definition: { a: 1 } })
+    await syncAll(one, two, three)
+    const before = await domain()
+    const applied = await count('sync.applied')
+
+    await centre.restore()
+    expect(await domain()).not.toEqual(before)
+    for (const agent of [one, two, three]) await mustWait(agent)
+    expect(one.sync.status().lastError?.message).toContain(
+      'agentdb heal --all | --after TIME | --none',
+    )
+    // Local work goes on meanwhile.
+    const late = one.db.conversations.create({ title: 'while nobody had decided' }).id
+    expect(one.sync.status()).toMatchObject({ state: 'waiting', pending: 1 })
+    expect((await operator()).forks.at(-1)).toMatchObject({ decision: null })
+    await operator('--all')
+    const healed: Healed[] = []
+    for (const { sync } of [one, two, three]) sync.on('heal', (event) => healed.push(event))
+    await mustAgree(one, two, three)
+    expect(
+      healed.map(({ decision, offered, withheld }) => ({ decision, offered, withheld })),
+    ).toEqual([3, 4, 2].map((offered) => ({ decision: 'all', offered, withheld: 0 })))
+    one.db.conversations.delete(late)
+    await mustAgree(one, two, three)
+    expect(await domain()).toEqual(before)
+    expect(await count('sync.applied')).toBe(applied + 2)
+    for (const { db, outcomes } of [one, two, three]) {
+      expect(outcomes.filter(({ kind }) => kind === 'rejected')).toEqual([])
+      expect(db.lostRows.list()).toEqual([])
+    }
+  })
+
+  test('who heals while others have gone on overwrites nothing newer, and what lost is on record', async () => {
+    const one = await agentOf(ada)
+    const two = await agentOf(ada)
+    const { id } = one.db.conversations.create({ title: 'before' })
+    await syncAll(one, two)
+    await centre.backup()
+    await syncAll(one, two)
+    one.db.conversations.update(id, { title: 'lost', description: 'lost' })
+    await syncAll(one)
+    await centre.restore()
+    await mustWait(one)
+    await operator('--all')
+    two.db.conversations.update(id, { title: 'newer' })
+    await two.sync.now()
+    await mustAgree(one, two)
+    expect(two.db.conversations.find(id)).toMatchObject({ title: 'newer', description: 'lost' })
+    expect(one.db.syncConflicts.list({ state: 'merged' })).toMatchObject([
+      { mine: { title: 'lost' }, theirs: { title: 'newer' } },
+    ])
+    // It heals once: nothing comes a second time.
+    const before = [await domain(), await count('sync.applied')]
+    await mustAgree(one, two)
+    expect([await domain(), await count('sync.applied')]).toEqual(before)
+  })
+
+  test('a second restore, to before the first was healed, is healed like the first', async () => {
+    const one = await agentOf(ada)
+    const talk = one.db.conversations.create({ title: 't' }).id
+    await one.sync.now()
+    await centre.backup()
+    await one.sync.now()
+    say(one, talk, 'a')
+    await one.sync.now()
+    await centre.restore()
+    await mustWait(one)
+    await operator('--all')
+    await one.sync.now()
+    say(one, talk, 'b')
+    await one.sync.now()
+    await centre.restore()
+    await mustWait(one)
+    await operator('--all')
+    await mustAgree(one)
+    expect(one.db.messages.list().map(({ content }) => content)).toEqual(['a', 'b'])
+    expect(one.db.conversations.find(talk)).toMatchObject({ message_count: 2, total_cost_cents: 2 })
+  })
+
+  test('what another agent wrote is set aside until that agent is back, then it is here again', async () => {
+    const one = await agentOf(ada)
+    const two = await agentOf(ada)
+    await syncAll(one, two)
+    await centre.backup()
+    await syncAll(one, two)
+    const { id } = one.db.conversations.create({ title: 'of one' })
+    await syncAll(one, two)
+    await centre.restore()
+    await mustWait(two)
+    await operator('--all')
+    await two.sync.now()
+    expect(two.db.conversations.find(id)).toBeUndefined()
+    expect(two.db.lostRows.list()).toMatchObject([
+      { table: 'conversations', id, row: { title: 'of one' } },
+    ])
+    await mustAgree(one, two)
+    expect(two.db.conversations.find(id)?.title).toBe('of one')
+    expect(two.db.lostRows.list()).toEqual([])
+  })
+
+  test('the report says what came back from whom', async () => {
+    const one = await agentOf(ada, 'laptop')
+    await one.sync.now()
+    await centre.backup()
+    await one.sync.now()
+    one.db.conversations.create({ title: 'x' })
+    one.db.conversations.create({ title: 'y' })
+    await one.sync.now()
+    await centre.restore()
+    await mustWait(one)
+    await operator('--all')
+    await one.sync.now()
+    const { forks } = await operator('--report')
+    expect(forks.at(-1)).toMatchObject({
+      decision: 'all',
+      clients: [
+        { email: ada.email, agentId: 'laptop', offered: 2, broughtBack: 2, refused: 0, parked: 0 },
+      ],
+    })
+  })
+})
+
+describe('what depends on rows whose author has not come back', () => {
+  /** `two` wrote below a conversation of `one`; then the centre lost both. */
+  async function orphaned(
+    whileWaiting: (two: TestAgent, talk: string) => void = () => undefined,
+  ): Promise<{ one: TestAgent; two: TestAgent; talk: string }> {
+    const one = await agentOf(ada)
+    const two = await agentOf(ada)
+    await syncAll(one, two)
+    await centre.backup()
+    await syncAll(one, two)
+    const talk = one.db.conversations.create({ title: 'of one' }).id
+    await syncAll(one, two)
+    say(two, talk, 'below it')
+    two.db.conversations.create({ title: 'of two' })
+    await syncAll(two)
+    await centre.restore()
+    await mustWait(two)
+    whileWaiting(two, talk)
+    await operator('--all')
+    await two.sync.now()
+    return { one, two, talk }
+  }
+
+  test('waits, and holds up nothing; with the author it is back', async () => {
+    const { one, two, talk } = await orphaned()
+    expect(two.sync.status()).toMatchObject({ parked: 1, pending: 1 })
+    expect(two.outcomes.filter(({ kind }) => kind === 'rejected')).toEqual([])
+    two.db.conversations.create({ title: 'new' })
+    await two.sync.now()
+    expect(two.sync.status()).toMatchObject({ parked: 1, pending: 1 })
+    await one.sync.now()
+    await mustAgree(one, two)
+    expect(two.sync.status().parked).toBe(0)
+    expect(one.db.messages.list().map(({ content }) => content)).toEqual(['below it'])
+    expect(one.db.conversations.find(talk)).toMatchObject({ message_count: 1, total_cost_cents: 1 })
+    expect(two.db.syncConflicts.list({ state: 'blocked' })).toEqual([])
+  })
+
+  test('is rejected at the end of the window, and stays readable', async () => {
+    const { two } = await orphaned()
+    await sql`UPDATE sync.fork SET open_until = now()`.execute(centre.db)
+    await two.sync.now()
+    expect(two.sync.status()).toMatchObject({ parked: 0, pending: 0 })
+    expect(two.db.syncConflicts.list({ state: 'rejected' })).toMatchObject([
+      { reason: 'parent_missing', table: 'conversations' },
+    ])
+    expect(two.db.syncConflicts.list({ state: 'dependency_failed' })).toMatchObject([
+      { table: 'messages', mine: { content: 'below it' } },
+    ])
+    const { local, central } = await two.sync.checksums()
+    expect(local).toEqual(central)
+  })
+
+  test('is not told as accepted while it waits', async () => {
+    let isAccepted = false
+    let accepted: Promise<boolean> | undefined
+    const { one, two } = await orphaned(({ db }, talk) => {
+      const sent = db.transaction((tx) => {
+        db.messages.create({ conversation_id: talk, role: 'user', content: 'later' })
+        return tx
+      })
+      accepted = sent.accepted.then(() => (isAccepted = true))
+    })
+    expect(two.sync.status().parked).toBe(2)
+    await new Promise((done) => setImmediate(done))
+    expect(isAccepted).toBe(false)
+    await syncAll(one, two)
+    expect(await accepted).toBe(true)
+  })
+
+  test('a delete of a row that is not back yet holds when it comes', async () => {
+    const one = await agentOf(ada)
+    const two = await agentOf(ada)
+    await syncAll(one, two)
+    await centre.backup()
+    await syncAll(one, two)
+    const { id } = one.db.conversations.create({ title: 'made and deleted' })
+    await syncAll(one, two)
+    two.db.conversations.delete(id)
+    await two.sync.now()
+    await centre.restore()
+    await mustWait(two)
+    await operator('--all')
+    await two.sync.now()
+    expect(two.sync.status().pending).toBe(0)
+    await mustAgree(one, two)
+    expect(one.db.conversations.find(id)).toBeUndefined()
+    expect(one.db.syncConflicts.list({ state: 'rejected' })).toMatchObject([
+      { reason: 'deleted', rowId: id },
+    ])
+  })
+})
+
+describe('where the operator does not want everything back', () => {
+  test('nothing is sent, and everything stays readable and can be sent again', async () => {
+    const one = await agentOf(ada)
+    const talk = one.db.conversations.create({ title: 'before' }).id
+    await one.sync.now()
+    await centre.backup()
+    await one.sync.now()
+    one.db.conversations.update(talk, { title: 'undone' })
+    const lost = say(one, talk, 'undone')
+    await one.sync.now()
+    await centre.restore()
+    await mustWait(one)
+    one.db.conversations.create({ title: 'pending' })
+    await operator('--none')
+    await mustAgree(one)
+    expect(one.db.conversations.list().map(({ title }) => title)).toEqual(['before', 'pending'])
+    expect(one.db.messages.list()).toEqual([])
+    expect(one.db.lostRows.list()).toMatchObject([{ id: lost, row: { content: 'undone' } }])
+    const conflicts = one.db.syncConflicts.list({ state: 'rejected' })
+    expect(conflicts.map(({ reason }) => reason)).toEqual(Array(3).fill('centre_restored'))
+    const title = conflicts.find(({ mine }) => mine?.['title'] === 'undone')
+    one.db.syncConflicts.retry(title?.id ?? '')
+    await mustAgree(one)
+    expect(one.db.conversations.find(talk)?.title).toBe('undone')
+  })
+
+  test('only what was written after a moment is sent', async () => {
+    const one = await agentOf(ada)
+    await one.sync.now()
+    await centre.backup()
+    await one.sync.now()
+    one.db.conversations.create({ title: 'a mistake' })
+    await one.sync.now()
+    const moment = new Date(Date.now() + 5)
+    while (Date.now() <= moment.getTime()) await new Promise((done) => setImmediate(done))
+    one.db.conversations.create({ title: 'good' })
+    await one.sync.now()
+    await centre.restore()
+    await mustWait(one)
+    await operator('--after', moment.toISOString())
+    await mustAgree(one)
+    expect(one.db.conversations.list().map(({ title }) => title)).toEqual(['good'])
+    expect(one.db.syncConflicts.list()).toMatchObject([
+      { reason: 'centre_restored', mine: { title: 'a mistake' } },
+    ])
+  })
+})
+
+test('an agent that dies at any step of healing goes on where it was, and nothing comes twice', async () => {
+  const steps = Array.from({ length: 7 }, (_, i) => i).flatMap((step) =>
+    (['die-before', 'die-after', 'lose'] as const).map((fault) => ({ step, fault })),
+  )
+  const mortals: { agent: MortalAgent; talk: string; plan: Fault[] }[] = []
+  for (const { step, fault } of steps) {
+    const name = `${fault}-${step}`
+    const token = await centre.server.issueToken({ userId: ada.id, agentId: name })
+    const path = folder.file(`${newId()}.db`)
+    const agent = await MortalAgent.start({ name, userId: ada.id, path, url: centre.url, token })
+    const talk = agent.db.conversations.create({ title: name }).id
+    await agent.sync()
+    mortals.push({ agent, talk, plan: [...Array<Fault>(step).fill('none'), fault] })
+  }
+  await centre.backup()
+  for (const { agent, talk } of mortals) {
+    await agent.sync()
+    for (const content of ['a', 'b', 'c']) say(agent, talk, content)
+    await agent.sync()
+  }
+  const before = await domain()
+  await centre.restore()
+  await expect(mortals[0]?.agent.sync()).rejects.toMatchObject({ code: 'HEALING_PENDING' })
+  await operator('--all')
+  let faults = 0
+  for (const { agent, plan } of mortals) if (!(await agent.sync(plan))) faults += 1
+  expect(faults).toBeGreaterThan(10)
+  for (const { agent } of mortals) await agent.sync()
+  for (const { agent } of mortals) {
+    const { local, central } = await agent.pull()
+    expect(local).toEqual(central)
+    await agent.die()
+  }
+  expect(await domain()).toEqual(before)
+})
+
+describe('a server that may heal by itself', () => {
+  test('does so where little was lost, and waits for its operator where it was more', async () => {
+    await using automatic = await RestorableCentre.start({ healAutomatically: true })
+    const user = await createUser(automatic)
+    await using little = await openAgent(automatic, user)
+    await using much = await openAgent(automatic, user)
+    await syncAll(little, much)
+    await automatic.backup()
+    await syncAll(little, much)
+    const { id } = much.db.conversations.create({ title: 'much' })
+    await syncAll(much, little)
+    const minutes = 120_000_000
+    connectionOf(much.db).run('UPDATE sync_kept_tx SET acked_at = acked_at - ?', minutes)
+    await automatic.restore()
+    await mustWait(much)
+    await mustWait(little)
+    little.db.conversations.create({ title: 'little' })
+    connectionOf(much.db).run('UPDATE sync_kept_tx SET acked_at = acked_at + ?', minutes)
+    await mustAgree(much, little)
+    expect(little.db.conversations.find(id)?.title).toBe('much')
+  })
+})
+
+test('what is older than the window is kept no longer', async () => {
+  const token = await centre.server.issueToken({ userId: ada.id, agentId: 'short' })
+  const agent = await agentOf(ada, 'short')
+  await agent.sync.close()
+  const kept = (): unknown => connectionOf(agent.db).get('SELECT count(*) AS n FROM sync_kept_tx')
+  await using sync = connect(agent.db, {
+    url: centre.url,
+    token,
+    start: false,
+    healingWindowMs: 60_000,
+  })
+  for (const title of ['a', 'b']) {
+    agent.db.conversations.create({ title })
+    await sync.now()
+  }
+  expect(kept()).toEqual({ n: 2 })
+  connectionOf(agent.db).run('UPDATE sync_kept_tx SET acked_at = acked_at - 60000000')
+  agent.db.conversations.create({ title: 'c' })
+  await sync.now()
+  expect(kept()).toEqual({ n: 1 })
+})
