@@ -89,6 +89,11 @@ export function createApp(context: AppContext): FastifyInstance {
     if (open > REQUESTS_MAX)
       throw new AgentDBError('OVERLOADED', 'too many requests at once; try again soon')
   })
+  // Before the body is read: a stranger gets no memory.
+  app.addHook('onRequest', async (request) => {
+    if (!request.is404 && request.url.startsWith('/sync/'))
+      claimsOf.set(request, await authenticate(request, context.secret))
+  })
   app.addHook('onResponse', async (request) => {
     if (!isStream(request)) open -= 1
   })
@@ -122,19 +127,19 @@ function healthRoutes(app: FastifyInstance, { database }: AppContext): void {
 }
 
 function syncRoutes(app: FastifyInstance, context: AppContext): void {
-  const { database, feed, push, secret } = context
+  const { database, feed, push } = context
   const pushes = new Admission('pushes', PUSHES)
   const hydrations = new Admission('first syncs', HYDRATIONS)
   const streams = new Admission('live streams', STREAMS)
   app.post('/sync/v1/push', async (request, reply) => {
-    const claims = await authenticate(request, secret)
+    const claims = mustClaims(request)
     const message = await receive(request, pushRequestSchema)
     mustKnowSchema(message.schema)
     const work = (): Promise<PushResponse> => push.push(claims, message)
     return send(request, reply, pushResponseSchema, await pushes.run(work))
   })
   app.get('/sync/v1/pull', async (request, reply) => {
-    const pull = await readPull(request, reply, secret)
+    const pull = readPull(request, reply)
     const answer = (): Promise<PullResponse> => feed.pull(pull)
     return send(
       request,
@@ -144,7 +149,7 @@ function syncRoutes(app: FastifyInstance, context: AppContext): void {
     )
   })
   app.get('/sync/v1/live', async (request, reply) => {
-    const pull = await readPull(request, reply, secret)
+    const pull = readPull(request, reply)
     const leave = await streams.enter()
     try {
       const batches = feed.live({ ...pull, waitMs: HEARTBEAT_MS })
@@ -163,17 +168,17 @@ function syncRoutes(app: FastifyInstance, context: AppContext): void {
     return reply
   })
   app.post('/sync/v1/introduce', async (request, reply) => {
-    const claims = await authenticate(request, secret)
+    const claims = mustClaims(request)
     const message = await receive(request, introduceRequestSchema)
     return send(request, reply, introduceResponseSchema, await push.introduce(claims, message))
   })
   app.post('/sync/v1/heal', async (request, reply) => {
-    const claims = await authenticate(request, secret)
+    const claims = mustClaims(request)
     const message = await receive(request, healRequestSchema)
     return send(request, reply, healResponseSchema, await context.heal.heal(claims, message))
   })
   app.get('/sync/v1/checksum', async (request, reply) => {
-    const claims = await authenticate(request, secret)
+    const claims = mustClaims(request)
     const { schema } = queryOf(request)
     const version = schema === undefined ? SCHEMA_VERSION : wholeNumber('schema', schema)
     mustKnowSchema(version)
@@ -182,12 +187,11 @@ function syncRoutes(app: FastifyInstance, context: AppContext): void {
 }
 
 /** What a client asks for; its signal aborts when it is gone. */
-async function readPull(
+function readPull(
   request: FastifyRequest,
   reply: FastifyReply,
-  secret: Uint8Array,
-): Promise<PullRequest & { readonly encoding: Encoding | undefined }> {
-  const claims = await authenticate(request, secret)
+): PullRequest & { readonly encoding: Encoding | undefined } {
+  const claims = mustClaims(request)
   const query = queryOf(request)
   const schema = wholeNumber('schema', query['schema'])
   mustKnowSchema(schema)
@@ -203,6 +207,14 @@ async function readPull(
     encoding: chooseEncoding(query['encoding']),
     signal: abort.signal,
   }
+}
+
+const claimsOf = new WeakMap<FastifyRequest, Claims>()
+
+function mustClaims(request: FastifyRequest): Claims {
+  const claims = claimsOf.get(request)
+  if (claims === undefined) throw new Error('bug in AgentDB: a request that nobody authenticated')
+  return claims
 }
 
 async function authenticate(request: FastifyRequest, secret: Uint8Array): Promise<Claims> {
@@ -249,7 +261,7 @@ function wholeNumber(name: string, text: string | undefined): number {
   return value
 }
 
-/** The message of a body, which is decompressed only for whoever has a token. */
+/** The message of a body, which is read and decompressed only for whoever has a token. */
 async function receive<S extends z.ZodType>(
   request: FastifyRequest,
   schema: S,

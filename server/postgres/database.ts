@@ -1,5 +1,5 @@
 import { Kysely, PostgresDialect } from 'kysely'
-import { Pool, type PoolConfig, type QueryResult, type QueryResultRow } from 'pg'
+import { Pool, type PoolClient, type PoolConfig, type QueryResult, type QueryResultRow } from 'pg'
 import { AgentDBError, preview } from '../../schema/errors.ts'
 import type { CentralDatabase } from '../../schema/types.ts'
 import { openEmbedded, type EmbeddedPostgres } from './embedded.ts'
@@ -40,6 +40,7 @@ export class Database implements Session {
 
   readonly #url: string | undefined
   readonly #listeners: Listener[] = []
+  #isClosing = false
 
   private constructor(pool: Pool, embedded: EmbeddedPostgres | undefined, url: string | undefined) {
     this.#url = url
@@ -71,7 +72,7 @@ export class Database implements Session {
 
   async query<R>(sql: string, parameters: readonly unknown[] = []): Promise<Result<R>> {
     // Not `pool.query`: it ends the connection after any failed statement, and PGlite's one session then mixes up answers.
-    const client = await this.#pool.connect()
+    const client = await this.#connect()
     try {
       return result(await client.query<QueryResultRow>(sql, [...parameters]))
     } finally {
@@ -87,7 +88,7 @@ export class Database implements Session {
     work: (session: Session) => Promise<T>,
     mode = 'READ COMMITTED',
   ): Promise<T> {
-    const client = await this.#pool.connect()
+    const client = await this.#connect()
     const session: Session = {
       query: async <R>(sql: string, parameters: readonly unknown[] = []) =>
         result<R>(await client.query<QueryResultRow>(sql, [...parameters])),
@@ -119,7 +120,14 @@ export class Database implements Session {
     this.#listeners.push(new Listener(this.#url, channel, onNotice))
   }
 
+  #connect(): Promise<PoolClient> {
+    if (this.#isClosing)
+      throw new AgentDBError('DATABASE_UNREACHABLE', 'this server is closing; try again soon')
+    return this.#pool.connect()
+  }
+
   async close(): Promise<void> {
+    this.#isClosing = true
     await Promise.all(this.#listeners.map((listener) => listener.close()))
     await this.#pool.end()
     await this.#embedded?.close()

@@ -26,6 +26,8 @@ export async function findCommonPart(
   session: Session,
   seen: HealRequest['histories'],
 ): Promise<CommonPart | undefined> {
+  // A store that is still reading its scope for the first time has nothing to bring back: it begins again.
+  if (seen.length === 0) return undefined
   const { rows } = await session.query<{ nonce: string; first: number; end: number | null }>(
     `SELECT h.nonce, h.first_position AS first,
       (SELECT min(later.first_position) - 1 FROM sync.history later WHERE later.first_position > h.first_position) AS end
@@ -51,6 +53,8 @@ interface ForkRow {
   decision: Decision | null
   after_clock: number | null
   begun: number
+  /** When the last common position was made, by the centre's clock. */
+  common_at: number | null
 }
 
 /** Notes that the history went back, and says what was decided about it. */
@@ -65,31 +69,35 @@ export async function askForDecision(
     [fork, nonce, end],
   )
   const { rows } = await session.query<ForkRow>(
-    `SELECT f.decision, f.after_clock, (extract(epoch FROM h.at) * 1000000)::bigint AS begun
+    `SELECT f.decision, f.after_clock, (extract(epoch FROM h.at) * 1000000)::bigint AS begun,
+      (SELECT (extract(epoch FROM b.at) * 1000000)::bigint FROM sync.batch b WHERE b.position <= f.common_position ORDER BY b.position DESC LIMIT 1) AS common_at
     FROM sync.fork f JOIN sync.history h USING (nonce) WHERE f.nonce = $1`,
     [fork],
   )
   const [row] = rows
-  const gap = lostSince === null || row === undefined ? undefined : row.begun - lostSince
-  const mayHeal = healAutomatically && gap !== undefined && gap < AUTOMATIC_GAP_MICROS_MAX
-  if (row?.decision == null && mayHeal) await decide(session, { decision: 'all', after: null })
+  // What this store lost, or where it lost nothing, all that can have been lost.
+  const since = lostSince ?? row?.common_at ?? 0
+  const mayHeal = healAutomatically && (row?.begun ?? 0) - since < AUTOMATIC_GAP_MICROS_MAX
+  if (row?.decision === null && mayHeal)
+    await decide(session, { decision: 'all', after: null, fork })
   const decision = row?.decision ?? (mayHeal ? 'all' : 'waiting')
   return { decision, fork, nonce, position, after: row?.after_clock ?? null }
 }
 
-/** Decides on every fork that waits for it; returns their names. */
+/** Decides on every fork that waits for it, or on one; returns their names. */
 export async function decide(
   session: Session,
   {
     decision,
     after,
     days = HEALING_DAYS,
-  }: { decision: Decision; after: number | null; days?: number },
+    fork = null,
+  }: { decision: Decision; after: number | null; days?: number; fork?: string | null },
 ): Promise<string[]> {
   const { rows } = await session.query<{ nonce: string }>(
     `UPDATE sync.fork SET decision = $1, after_clock = $2, decided_at = now(), open_until = now() + $3 * interval '1 day'
-    WHERE decision IS NULL RETURNING nonce`,
-    [decision, after, days],
+    WHERE decision IS NULL AND nonce = coalesce($4, nonce) RETURNING nonce`,
+    [decision, after, days, fork],
   )
   return rows.map(({ nonce }) => nonce)
 }

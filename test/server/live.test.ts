@@ -147,6 +147,7 @@ describe('a live agent', () => {
     const id = await conversationAtCentre('meanwhile')
     proxy.set('pass')
     await hasConversation(agent, id)
+    expect(agent.db.conversations.find(id)?.title).toBe('meanwhile')
   })
 
   test('finds the centre again after a restart, and what happened meanwhile', async () => {
@@ -166,6 +167,7 @@ describe('a live agent', () => {
       agent.sync.on('change', look)
       look()
     })
+    expect(agent.db.conversations.find(id)?.title).toBe('after the restart')
   })
 
   test('hears at once of what came in through another server', async () => {
@@ -273,6 +275,7 @@ test('a centre that closes ends its streams', async () => {
   const ended = once(response.resume(), 'close')
   await server.close()
   await ended
+  expect(response.complete).toBe(true)
 })
 
 describe('admission', () => {

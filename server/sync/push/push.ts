@@ -22,7 +22,7 @@ import { loadVersions } from './next-version.ts'
 import { recordGroup } from './record.ts'
 import { findRepeated, recordRepeated } from './repeated.ts'
 import { RepeatedFailures } from './repeated-failures.ts'
-import { readTransactions, type ClientTransaction, type Refusal } from './transaction.ts'
+import { mustBeKnown, readTransactions, type ClientTransaction, type Refusal } from './transaction.ts'
 import { mustBeContiguous, mustBeSameStore, readWatermark } from './watermark.ts'
 import { loadWorkingState } from './working-state.ts'
 import { writeRows } from './write.ts'
@@ -66,6 +66,7 @@ export class PushService {
     const start = await readWatermark(this.#database, pusher.clientId, '')
     await mustBeSameStore(this.#database, pusher.clientId, start, request.previous, transactions)
     const todo = transactions.filter(({ seq }) => seq > start.seq)
+    mustBeKnown(todo)
     try {
       for (const group of groups(todo, ({ id }) => this.#failures.has(failureKey(pusher, id))))
         await this.#applyGroup(pusher, group, new Map())

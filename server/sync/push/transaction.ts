@@ -36,6 +36,8 @@ export interface ClientTransaction {
   readonly clock: number
   readonly base: Base
   readonly mutations: readonly (Mutation | UnknownMutation)[]
+  /** What in it came with a later schema version than ours, in words; undefined where nothing did. */
+  readonly later?: string | undefined
 }
 
 /** A mutation of a table that this server does not know. */
@@ -46,20 +48,33 @@ export interface UnknownMutation {
   readonly refusal: Refusal
 }
 
-/**
- * Reads the transactions of a push. Clocks ahead of ours are held down to now, so that a wrong one cannot win for ever.
- *
- * @throws AgentDBError `SCHEMA_BEHIND` where an agent of a newer version sends what came with it: refused, it would be lost
- */
+/** Reads the transactions of a push. Clocks ahead of ours are held down to now, so that a wrong one cannot win for ever. */
 export function readTransactions(request: PushRequest, nowMicros: number): ClientTransaction[] {
-  const reading: Reading = { nowMicros, schema: request.schema, shapes: request.shapes }
-  return request.transactions.map((transaction) => ({
-    seq: transaction.seq,
-    id: transaction.id,
-    clock: Math.min(transaction.clock, nowMicros),
-    base: transaction.base,
-    mutations: transaction.mutations.map((mutation) => readMutation(mutation, reading)),
-  }))
+  return request.transactions.map((transaction) => {
+    const { schema, shapes } = request
+    const reading: Reading = { nowMicros, schema, shapes, later: undefined }
+    return {
+      seq: transaction.seq,
+      id: transaction.id,
+      clock: Math.min(transaction.clock, nowMicros),
+      base: transaction.base,
+      mutations: transaction.mutations.map((mutation) => readMutation(mutation, reading)),
+      later: schema > SCHEMA_VERSION ? reading.later : undefined,
+    }
+  })
+}
+
+/**
+ * Refuses a push, as a whole and for now, where it holds what came with a later version than ours: rejected, it would be
+ * lost. An agent that knows our version does not send it; one that has just met a newer server of the centre may.
+ */
+export function mustBeKnown(transactions: readonly ClientTransaction[]): void {
+  const unknown = transactions.find(({ later }) => later !== undefined)
+  if (unknown === undefined) return
+  throw new AgentDBError(
+    'SCHEMA_BEHIND',
+    `this server has schema version ${SCHEMA_VERSION}, and the agent sends what came later (${unknown.later}): upgrade this server`,
+  )
 }
 
 /** What is read with what. */
@@ -68,14 +83,8 @@ interface Reading {
   /** The agent's version of the schema. */
   readonly schema: number
   readonly shapes: readonly Shape[]
-}
-
-function mustNotBeNewer({ schema }: Reading, message: string): void {
-  if (schema <= SCHEMA_VERSION) return
-  throw new AgentDBError(
-    'SCHEMA_BEHIND',
-    `this server has schema version ${SCHEMA_VERSION}, and the agent sends what came later (${message}): upgrade this server`,
-  )
+  /** The first thing that we do not know, and a newer version may. */
+  later: string | undefined
 }
 
 function readMutation(
@@ -87,7 +96,7 @@ function readMutation(
   const table = shape === undefined ? undefined : tableOfNumber(shape.table)
   if (shape === undefined || table === undefined) {
     const message = `there is no table ${shape?.table ?? '?'} here`
-    mustNotBeNewer(reading, message)
+    reading.later ??= message
     return { table: undefined, op, id, refusal: { reason: 'unknown_table', message } }
   }
   if (op === 'delete') return { table, op, id, patch: {}, before: {}, refusal: undefined }
@@ -105,7 +114,7 @@ function readMutation(
     const refusal = readValue(table, op, name, value, patch)
     if (refusal === undefined) continue
     const isEnum = refusal.reason === 'invalid_value' && mustColumn(table, name).kind === 'enum'
-    if (isEnum || refusal.reason === 'unknown_column') mustNotBeNewer(reading, refusal.message)
+    if (isEnum || refusal.reason === 'unknown_column') reading.later ??= refusal.message
     return { ...read, refusal }
   }
   if (op === 'insert' && patch['id'] !== id) {
