@@ -400,7 +400,8 @@ export function defineTable<const Name extends string, C extends Columns>(
     ...options,
     name,
   }
-  for (const [column, { shape }] of Object.entries(table.columns)) mustBeAddable(table, column, shape)
+  for (const [column, { shape }] of Object.entries(table.columns))
+    mustBeAddable(table, column, shape)
   return table
 }
 

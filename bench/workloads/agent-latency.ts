@@ -1,152 +1,160 @@
-import { Client } from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { serve } from '../../server/index.ts'
 import { AgentDB } from '../../src/index.ts'
 import { connect } from '../../sync/index.ts'
-import { createDatabase } from '../../test/support/databases.ts'
-import { measuredRow, type Target } from '../report/row.ts'
+import type { Child } from '../../test/support/child.ts'
+import { measuredRow, type BenchRow, type Target } from '../report/row.ts'
 import { median } from '../report/statistics.ts'
 import { newUser } from '../support/centre.ts'
+import { sharedNow } from '../support/clock.ts'
 import { newMessage } from '../support/data.ts'
-import { temporaryFolder } from '../support/folder.ts'
-import { seededRandom, type Random } from '../support/random.ts'
+import { temporaryFolder, type Folder } from '../support/folder.ts'
+import { NotifyPair } from '../support/notify-pair.ts'
+import { startAgents, startMeasuredCentre, type MeasuredCentre } from '../support/processes.ts'
+import { seededRandom } from '../support/random.ts'
 import { postgresWorkload } from './workload.ts'
 
 interface Parameters {
+  /** Sizes of the fleets that are measured, the writer included. */
+  readonly fleets: readonly { readonly agents: number; readonly processes: number }[]
   readonly messages: number
   readonly warmup: number
-  /** Most time between two messages; agents do not write in step with the pull. */
+  /** Most time between two messages; agents do not write in step with the feed. */
   readonly pauseMs: number
 }
 
-const name = 'agent to agent, 2 agents'
-/** The budget of 100 agents; this measures two. */
+const nameOf = (agents: number): string => `agent to agent, ${agents} agents`
+const LAST = ', the last of them'
 const targets: readonly Target[] = [
   { metric: 'p50', limit: 10 },
   { metric: 'p99', limit: 50 },
 ]
 
+/** One writes, all others are live: from before the local write to each one's change event. */
 export const agentLatency = postgresWorkload<Parameters>({
   name: 'agent-latency',
-  claim: 'what one agent commits, another sees within 10 ms at p50 and 50 ms at p99',
+  claim: 'what one agent commits, 100 live ones see within 10 ms at p50 and 50 ms at p99',
   sizes: {
-    full: { messages: 500, warmup: 50, pauseMs: 20 },
-    quick: { messages: 100, warmup: 20, pauseMs: 20 },
-    tiny: { messages: 3, warmup: 1, pauseMs: 1 },
+    full: {
+      fleets: [
+        { agents: 2, processes: 1 },
+        { agents: 100, processes: 4 },
+      ],
+      messages: 500,
+      warmup: 50,
+      pauseMs: 50,
+    },
+    quick: {
+      fleets: [
+        { agents: 2, processes: 1 },
+        { agents: 100, processes: 4 },
+      ],
+      messages: 60,
+      warmup: 20,
+      pauseMs: 50,
+    },
+    tiny: {
+      fleets: [
+        { agents: 2, processes: 1 },
+        { agents: 4, processes: 2 },
+      ],
+      messages: 3,
+      warmup: 1,
+      pauseMs: 1,
+    },
   },
-  rows: [{ name, targets }],
-  run: async ({ messages, warmup, pauseMs }, postgresUrl) => {
-    await using database = await createDatabase(postgresUrl, 'bench_latency')
-    using folder = temporaryFolder()
-    await using server = await serve({ port: 0, databaseUrl: database.url })
-    const userId = await newUser(server, 'latency')
-    const open = async (agentId: string) => {
-      const db = await AgentDB.open({ path: folder.file(`${agentId}.db`), userId, agentId })
-      const token = await server.issueToken({ userId, agentId })
-      return { db, sync: connect(db, { url: server.url, token }) }
+  rows: (parameters) =>
+    parameters.fleets.flatMap(({ agents }) => rowNames(agents).map((name) => ({ name, targets }))),
+  run: async (parameters, postgresUrl) => {
+    const rows: BenchRow[] = []
+    for (const { agents, processes } of parameters.fleets) {
+      await using centre = await startMeasuredCentre(postgresUrl, 'bench_latency')
+      using folder = temporaryFolder()
+      const measured = await measureFleet(centre, folder, parameters, agents - 1, processes)
+      rows.push(...rowsOf(agents, processes, measured))
     }
-    const writer = await open('writer')
-    const reader = await open('reader')
-    const notify = await NotifyPair.open(database.url)
-    try {
-      const random = seededRandom(6)
-      const conversation = writer.db.conversations.create({ title: 'bench' })
-      await writer.sync.now()
-      await reader.sync.now()
-      const ours: number[] = []
-      const theirs: number[] = []
-      for (let n = 0; n < warmup + messages; n++) {
-        await sleep(random() * pauseMs)
-        const ms = await seenAfter(writer, reader, random, conversation.id)
-        await sleep(random() * pauseMs)
-        const bare = await notify.seenAfter(n)
-        if (n < warmup) continue
-        ours.push(ms)
-        theirs.push(bare)
-      }
-      return [
-        measuredRow({
-          name,
-          unit: 'ms',
-          samples: ours,
-          ratio: {
-            value: median(ours) / median(theirs),
-            against: `one INSERT with NOTIFY to a listener on PostgreSQL alone (p50 ${median(theirs).toFixed(2)} ms)`,
-          },
-          targets,
-          note: 'commit in one store to change event in the other, long poll, files, real PostgreSQL; server and both agents share one process; the budget is for 100 agents',
-        }),
-      ]
-    } finally {
-      await notify.close()
-      for (const { db, sync } of [writer, reader]) {
-        await sync.close()
-        await db.close()
-      }
-    }
+    return rows
   },
 })
 
-interface Agent {
-  readonly db: AgentDB
-  readonly sync: ReturnType<typeof connect>
+const rowNames = (agents: number): string[] =>
+  agents > 2 ? [nameOf(agents), nameOf(agents) + LAST] : [nameOf(agents)]
+
+interface Measured {
+  /** Of each message and each reader. */
+  readonly each: readonly number[]
+  /** Of each message, the slowest reader. */
+  readonly last: readonly number[]
+  readonly notify: readonly number[]
 }
 
-/** Milliseconds from before the local write until the other agent tells of the row. */
-async function seenAfter(
-  writer: Agent,
-  reader: Agent,
-  random: Random,
-  conversationId: string,
-): Promise<number> {
-  let id: string | undefined
-  const handlers: (() => void)[] = []
-  const seen = new Promise<number>((resolve) => {
-    handlers.push(
-      reader.sync.on('change', (changes) => {
-        if (changes.some((change) => change.id === id)) resolve(performance.now())
-      }),
-    )
-  })
-  const startedAt = performance.now()
-  id = writer.db.messages.create(newMessage(random, conversationId)).id
-  const seenAt = await seen
-  for (const remove of handlers) remove()
-  return seenAt - startedAt
-}
-
-/** The least that PostgreSQL itself needs to tell one connection of another's commit. */
-class NotifyPair {
-  readonly #writer: Client
-  readonly #listener: Client
-
-  private constructor(writer: Client, listener: Client) {
-    this.#writer = writer
-    this.#listener = listener
-  }
-
-  static async open(url: string): Promise<NotifyPair> {
-    const writer = new Client({ connectionString: url })
-    const listener = new Client({ connectionString: url })
-    await Promise.all([writer.connect(), listener.connect()])
-    await writer.query('CREATE TABLE bench_note (n integer PRIMARY KEY)')
-    await listener.query('LISTEN bench_note')
-    return new NotifyPair(writer, listener)
-  }
-
-  async seenAfter(n: number): Promise<number> {
-    const heard = new Promise<void>((resolve) => {
-      this.#listener.once('notification', () => resolve())
+function rowsOf(agents: number, processes: number, { each, last, notify }: Measured): BenchRow[] {
+  const bare = median(notify)
+  const note = `commit in one store to change event in the others, live streams, files, real PostgreSQL; the server, the writer and the readers (${processes}) are processes of their own; published: Electric 6 ms to one client, without a store`
+  return rowNames(agents).map((name) => {
+    const samples = name.endsWith(LAST) ? last : each
+    return measuredRow({
+      name,
+      unit: 'ms',
+      samples,
+      ratio: {
+        value: median(samples) / bare,
+        against: `one INSERT with NOTIFY to a listener on PostgreSQL alone (p50 ${bare.toFixed(2)} ms)`,
+      },
+      targets,
+      note,
     })
-    const startedAt = performance.now()
-    await this.#writer.query(
-      `WITH made AS (INSERT INTO bench_note VALUES (${n}) RETURNING n) SELECT pg_notify('bench_note', n::text) FROM made`,
-    )
-    await heard
-    return performance.now() - startedAt
-  }
+  })
+}
 
-  async close(): Promise<void> {
-    await Promise.all([this.#writer.end(), this.#listener.end()])
+async function measureFleet(
+  { admin, measured, databaseUrl }: MeasuredCentre,
+  folder: Folder,
+  { messages, warmup, pauseMs }: Parameters,
+  readers: number,
+  processes: number,
+): Promise<Measured> {
+  const userId = await newUser(admin, 'latency')
+  const token = await admin.issueToken({ userId, agentId: 'bench' })
+  const { url } = measured
+  await using db = await AgentDB.open({ path: folder.file('writer.db'), userId })
+  await using sync = connect(db, { url, token })
+  const conversation = db.conversations.create({ title: 'bench' })
+  await sync.now()
+  await using notify = await NotifyPair.open(databaseUrl)
+  const children: Child[] = []
+  const random = seededRandom(6)
+  const result: { each: number[]; last: number[]; notify: number[] } = {
+    each: [],
+    last: [],
+    notify: [],
   }
+  try {
+    for (let left = readers, n = 0; n < processes; n++) {
+      const count = Math.ceil(left / (processes - n))
+      left -= count
+      const options = { url, token, userId, folder: folder.file(''), name: `reader${n}`, count }
+      children.push(await startAgents(options))
+    }
+    for (let n = 0; n < warmup + messages; n++) {
+      await sleep(random() * pauseMs)
+      const startedAt = sharedNow()
+      const { id } = db.messages.create(newMessage(random, conversation.id))
+      const start = `seen ${id} `
+      const seen = await Promise.all(
+        children.map(async (child) => {
+          const line = await child.line((text) => text.startsWith(start))
+          return line.slice(start.length).split(' ').map(Number)
+        }),
+      )
+      const bare = await notify.seenAfter(n)
+      if (n < warmup) continue
+      const ms = seen.flat().map((at) => at - startedAt)
+      result.each.push(...ms)
+      result.last.push(Math.max(...ms))
+      result.notify.push(bare)
+    }
+  } finally {
+    for (const child of children) await child[Symbol.asyncDispose]()
+  }
+  return result
 }

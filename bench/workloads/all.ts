@@ -2,7 +2,10 @@ import { agentLatency } from './agent-latency.ts'
 import { firstSync } from './first-sync.ts'
 import { getById } from './get-by-id.ts'
 import { batchInsert, durableInsert } from './insert.ts'
+import { liveStreams } from './live-streams.ts'
+import { oneRowApply } from './one-row-apply.ts'
 import { pushRate } from './push-rate.ts'
+import { reconcile } from './reconcile.ts'
 import { vectorExact } from './vector-exact.ts'
 import { wire } from './wire.ts'
 import type { Workload } from './workload.ts'
@@ -15,6 +18,9 @@ export const workloads: readonly Workload[] = [
   vectorExact,
   pushRate,
   agentLatency,
+  liveStreams,
   firstSync,
+  oneRowApply,
+  reconcile,
   wire,
 ]

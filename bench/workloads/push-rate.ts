@@ -1,7 +1,4 @@
-import { Pool } from 'pg'
-import { mustColumn } from '../../schema/define.ts'
-import { agentColumns, columnWrite, SCHEMA_VERSION, tables } from '../../schema/index.ts'
-import { postgresType } from '../../schema/postgres/ddl.ts'
+import { SCHEMA_VERSION, tables } from '../../schema/index.ts'
 import { timestampOfMicros } from '../../schema/values/timestamp.ts'
 import { serve, type SyncServer } from '../../server/index.ts'
 import { encodeMessage, MSGPACK } from '../../sync/protocol/codec.ts'
@@ -12,6 +9,7 @@ import { measuredRow, type Target } from '../report/row.ts'
 import { median } from '../report/statistics.ts'
 import { newUser } from '../support/centre.ts'
 import { newMessage } from '../support/data.ts'
+import { PlainInserts, sentColumns } from '../support/plain-inserts.ts'
 import { pick, seededId, seededRandom, type Random } from '../support/random.ts'
 import { postgresWorkload } from './workload.ts'
 
@@ -87,10 +85,6 @@ export const pushRate = postgresWorkload<Parameters>({
   },
 })
 
-const inserted = agentColumns(tables.messages).filter(
-  (column) => columnWrite(tables.messages, column) !== 'never',
-)
-
 /** An agent that pushes what it is given as fast as the server takes it; encoding is not part of the time. */
 class Pusher {
   readonly #server: SyncServer
@@ -144,7 +138,7 @@ class Pusher {
         sequence_number: this.#n,
         created_at: timestampOfMicros(1_760_000_000_000_000 + this.#n),
       }
-      return inserted.map((column) => (message[column] as string | number | undefined) ?? null)
+      return sentColumns.map((column) => (message[column] as string | number | undefined) ?? null)
     })
   }
 
@@ -157,14 +151,14 @@ class Pusher {
         id: this.#transactionId(this.#seq),
         clock: 1_760_000_000_000_000 + this.#seq,
         base: { nonce: null, position: 0 },
-        mutations: [[0, 'insert', String(values[inserted.indexOf('id')]), values]],
+        mutations: [[0, 'insert', String(values[sentColumns.indexOf('id')]), values]],
       }
     })
     const request: PushRequest = {
       clientId: this.#clientId,
       schema: SCHEMA_VERSION,
       previous: before === 0 ? null : { seq: before, id: this.#transactionId(before) },
-      shapes: [{ table: tables.messages.number, columns: inserted }],
+      shapes: [{ table: tables.messages.number, columns: [...sentColumns] }],
       transactions,
     }
     return Buffer.from(encodeMessage(pushRequestSchema, request, MSGPACK))
@@ -187,32 +181,6 @@ class Pusher {
 
   #transactionId(seq: number): string {
     return `${this.#clientId.replaceAll('-', '').slice(0, 16)}${seq.toString(16).padStart(16, '0')}`
-  }
-}
-
-/** The same rows, straight into the table with its triggers: what PostgreSQL itself takes. */
-class PlainInserts implements AsyncDisposable {
-  readonly #pool: Pool
-  readonly #sql: string
-
-  constructor(url: string) {
-    this.#pool = new Pool({ connectionString: url, max: 10 })
-    const values = inserted.map(
-      (column) => `u.${column}::${postgresType(mustColumn(tables.messages, column))}`,
-    )
-    this.#sql = `INSERT INTO messages (${inserted.join(', ')}) SELECT ${values.join(', ')}
-      FROM unnest(${inserted.map((_, i) => `$${i + 1}::text[]`).join(', ')}) u(${inserted.join(', ')})`
-  }
-
-  async insert(rows: readonly (readonly (string | number | null)[])[]): Promise<void> {
-    await this.#pool.query(
-      this.#sql,
-      inserted.map((_, i) => rows.map((row) => row[i] ?? null)),
-    )
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#pool.end()
   }
 }
 

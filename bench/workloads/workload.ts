@@ -29,10 +29,16 @@ export function localWorkload<P>(
   return { name, claim, needsPostgres: false, run: (size) => run(sizes[size]) }
 }
 
+interface PlannedRow {
+  readonly name: string
+  readonly targets: readonly Target[]
+}
+
 /** Without PostgreSQL each of its rows is there, skipped, with the reason. */
 export function postgresWorkload<P>(
   definition: Definition<P> & {
-    readonly rows: readonly { readonly name: string; readonly targets: readonly Target[] }[]
+    /** What it measures, for where it cannot. */
+    readonly rows: readonly PlannedRow[] | ((parameters: P) => readonly PlannedRow[])
     readonly run: (parameters: P, postgresUrl: string) => Promise<BenchRow[]>
   },
 ): Workload {
@@ -44,6 +50,10 @@ export function postgresWorkload<P>(
     run: async (size, { postgres }) =>
       'url' in postgres
         ? run(sizes[size], postgres.url)
-        : rows.map((row): SkippedRow => ({ kind: 'skipped', ...row, reason: postgres.missing })),
+        : (typeof rows === 'function' ? rows(sizes[size]) : rows).map((row): SkippedRow => ({
+            kind: 'skipped',
+            ...row,
+            reason: postgres.missing,
+          })),
   }
 }

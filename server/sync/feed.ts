@@ -276,11 +276,7 @@ export class Feed {
     }
   }
 
-  #builder(
-    request: PullRequest,
-    principal: Principal,
-    lost: readonly string[] = [],
-  ): PullBuilder {
+  #builder(request: PullRequest, principal: Principal, lost: readonly string[] = []): PullBuilder {
     const { clientId } = request
     return new PullBuilder({
       userId: principal.userId,

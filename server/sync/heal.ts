@@ -61,7 +61,7 @@ interface ForkRow {
 export async function askForDecision(
   session: Session,
   { fork, nonce, position, end }: CommonPart,
-  lostSince: number | null,
+  lostSince: number | null | undefined,
   healAutomatically: boolean,
 ): Promise<Pick<HealResponse, 'decision' | 'fork' | 'nonce' | 'position' | 'after'>> {
   await session.query(
@@ -77,7 +77,10 @@ export async function askForDecision(
   const [row] = rows
   // What this store lost, or where it lost nothing, all that can have been lost.
   const since = lostSince ?? row?.common_at ?? 0
-  const mayHeal = healAutomatically && (row?.begun ?? 0) - since < AUTOMATIC_GAP_MICROS_MAX
+  const mayHeal =
+    healAutomatically &&
+    lostSince !== undefined &&
+    (row?.begun ?? 0) - since < AUTOMATIC_GAP_MICROS_MAX
   if (row?.decision === null && mayHeal)
     await decide(session, { decision: 'all', after: null, fork })
   const decision = row?.decision ?? (mayHeal ? 'all' : 'waiting')
@@ -147,6 +150,6 @@ export async function report(session: Session): Promise<ForkReport[]> {
     ...fork,
     clients: clients.rows
       .filter((client) => client.fork === fork.fork)
-      .map(({ fork: _, ...client }) => client),
+      .map(({ fork: _fork, ...client }) => client),
   }))
 }

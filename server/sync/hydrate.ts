@@ -26,12 +26,13 @@ export interface Scope {
 
 /** The tables that are new, or gained columns, between two schema versions: all that an upgrade makes worth reading. */
 export const tablesGained = (after: number, upTo: number): readonly TableDefinition[] =>
-  allTables.filter(
-    (table) => table.writeClass !== 'push-only' && gainedBetween(table, after, upTo),
-  )
+  allTables.filter((table) => table.writeClass !== 'push-only' && gainedBetween(table, after, upTo))
 
 /** Tables that a hydration reads, in order. */
-function tablesRead({ schema = SCHEMA_VERSION }: Scope, only?: readonly number[]): TableDefinition[] {
+function tablesRead(
+  { schema = SCHEMA_VERSION }: Scope,
+  only?: readonly number[],
+): TableDefinition[] {
   return allTables.filter(
     ({ number, since, writeClass }) =>
       writeClass !== 'push-only' && since <= schema && (only?.includes(number) ?? true),

@@ -26,7 +26,7 @@ export class LostRows {
    * leaves the list when it comes back, as with the agent that wrote it. Whoever wants one back writes it anew.
    *
    * @example
-   * for (const { table, id, row } of db.lostRows.list({ table: 'incidents' })) console.log(table, id, row)
+   * const missing = db.lostRows.list({ table: 'incidents' }).map(({ row }) => row['title'])
    *
    * @throws AgentDBError `INVALID_VALUE` for a table that does not exist
    */

@@ -98,6 +98,7 @@ class BatchApplication {
     for (const conflict of this.#batch.conflicts) this.#outcomes.keepConflict(conflict, outcomes)
     this.#hasPending = this.#writer.holdsAny('sync_log')
     this.#hasBases = this.#writer.holdsAny('sync_base')
+    if (this.#hasBases) this.#enqueueUncaused()
     this.#settleAll()
     this.#settleReferences()
     if (this.#referencesChanged) this.#sweepStubs()
@@ -200,7 +201,6 @@ class BatchApplication {
       if (ref !== null) this.#enqueue({ table: mustTable('conversations'), id: ref })
     }
     this.#connection.run('DELETE FROM sync_log WHERE tx <= ?', watermark.seq)
-    this.#enqueueUncaused()
     this.#connection.run('DELETE FROM sync_tx WHERE seq <= ?', watermark.seq)
     this.#connection.run(
       'UPDATE sync_state SET acked_seq = ?, acked_id = ?',
@@ -361,6 +361,10 @@ class BatchApplication {
       if (this.#incoming.has(keyOf(other)) && !this.#touched.has(keyOf(other))) {
         this.#writer.remove(table, id)
         this.#enqueue(other)
+        made = true
+      } else if (this.#acknowledged.has(keyOf(other)) && !this.#touched.has(keyOf(other))) {
+        // A pending row that was refused for the key, and is about to go.
+        this.#settleNow(other)
         made = true
       } else if (
         !isPatched &&

@@ -36,9 +36,11 @@ export async function heal({
 }: HealerOptions): Promise<HealerResult> {
   const { clientId } = readIdentity(connection)
   const histories = seenHistories(connection).slice(-HISTORIES_MAX)
-  let plan = await transport.heal({ clientId, histories, lostSince: null }, signal)
-  const since = plan.decision === 'waiting' ? lostSince(connection, plan) : null
-  if (since !== null) plan = await transport.heal({ clientId, histories, lostSince: since }, signal)
+  let plan = await transport.heal({ clientId, histories }, signal)
+  if (plan.decision === 'waiting') {
+    const since = lostSince(connection, plan)
+    plan = await transport.heal({ clientId, histories, lostSince: since }, signal)
+  }
   const { decision } = plan
   if (decision === 'waiting') {
     throw new RetryLaterError(
@@ -49,7 +51,11 @@ export async function heal({
   }
   if (decision === 'not_needed') {
     const reason = 'the centre does not know all of this store’s numbers any more'
-    return { healed: undefined, fork: forkStore(connection, clientId, { at, reason }) }
+    const fork = forkStore(connection, clientId, { at, reason })
+    connection.applying(() =>
+      connection.run('UPDATE sync_state SET cursor = NULL, page_cursor = NULL'),
+    )
+    return { healed: undefined, fork }
   }
   return (
     healStore(connection, clientId, { ...plan, decision }, at) ?? {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Stored, StoredRow } from '../../schema/codec.ts'
 import { agentColumnsAt, type TableDefinition } from '../../schema/define.ts'
 import { allTables } from '../../schema/tables.ts'
+import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import type { ChecksumResponse } from '../protocol/messages.ts'
 import { checksumText } from '../protocol/table-checksum.ts'
@@ -11,7 +12,7 @@ import { decodeBase } from './image.ts'
  * Checksums of what this store holds of the centre: authoritative rows, without stubs and without what is pending (I1).
  * Of a centre with an older schema `version` only what both know.
  */
-export function localChecksum(connection: Connection, version: number): ChecksumResponse {
+export function localChecksum(connection: Connection, version = SCHEMA_VERSION): ChecksumResponse {
   const state = connection.get<{ position: number }>('SELECT position FROM sync_state')
   const tables: ChecksumResponse['tables'] = {}
   for (const table of allTables) {

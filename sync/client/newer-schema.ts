@@ -27,11 +27,13 @@ export function centreSchema(connection: Connection): number {
   return row === undefined || row.schema === 0 ? SCHEMA_VERSION : row.schema
 }
 
-/** A server of the centre says that it is older than the last batch told. */
-export function noteCentreIsBehind(connection: Connection): void {
+/** A server of the centre says that it is older than the last batch told; false where that was known. */
+export function noteCentreIsBehind(connection: Connection): boolean {
+  if (centreSchema(connection) < SCHEMA_VERSION) return false
   connection.transaction(() =>
     connection.run('UPDATE sync_state SET centre_schema = ?', SCHEMA_VERSION - 1),
   )
+  return true
 }
 
 /**

@@ -14,7 +14,7 @@ import { localChecksum } from './local-checksum.ts'
 import { noteCentreIsBehind } from './newer-schema.ts'
 import { Outbox } from './outbox.ts'
 import type { Outcome } from './outcome-log.ts'
-import { countParked, ParkedRetry } from './parked.ts'
+import { countParked, holdsAny, ParkedRetry } from './parked.ts'
 import { Puller, type Progress, type StoreCursor } from './puller.ts'
 import { lockStore } from './store-lock.ts'
 import { RetryLaterError, type Transport } from './transport.ts'
@@ -24,7 +24,7 @@ import { RetryLaterError, type Transport } from './transport.ts'
  *
  *   idle ──start──▶ connecting ──first batch──▶ live ──error──▶ waiting ──timer──▶ connecting
  *                        └────────error──────────▶ waiting
- *   any ──fork, wrong user, unknown schema──▶ stopped          any ──close──▶ closed
+ *   any ──wrong user, unknown schema──▶ stopped                any ──close──▶ closed
  *
  * `stopped` needs someone to act; the queue is kept and the local store works on.
  */
@@ -121,6 +121,8 @@ export class SyncEngine {
   /** A client that the centre was told the ancestor of. */
   #introduced: string | undefined
   #liveAfterMs = 0
+  /** The last pull came through, and no later one has failed. */
+  #isPulling = false
   #healing: Promise<void> | undefined
   readonly #parked: ParkedRetry
 
@@ -188,8 +190,10 @@ export class SyncEngine {
             'SERVER_ERROR',
             'the centre took the queue but no batch acknowledges it',
           )
+        let wasHeld = false
         try {
           await this.#pushAll(rounds > 0)
+          wasHeld = holdsAny(this.#options.connection)
           await this.#pullOnce(0)
         } catch (error) {
           if (!isForkOfHistory(error)) throw error
@@ -197,7 +201,8 @@ export class SyncEngine {
           continue
         }
         const stands = this.#cursor()
-        if (stands.clientId !== clientId) ({ lastSeq } = this.#outbox.pending())
+        const isReleased = wasHeld && !holdsAny(this.#options.connection)
+        if (stands.clientId !== clientId || isReleased) ({ lastSeq } = this.#outbox.pending())
         else if (stands.ackedSeq >= lastSeq) return
         ;({ clientId } = stands)
       }
@@ -229,7 +234,15 @@ export class SyncEngine {
   }
 
   async #run(): Promise<void> {
-    await Promise.all([this.#loop(() => this.#pushStep()), this.#loop(() => this.#pullStep())])
+    const pull = async (): Promise<void> => {
+      try {
+        await this.#pullStep()
+      } catch (error) {
+        this.#isPulling = false
+        throw error
+      }
+    }
+    await Promise.all([this.#loop(() => this.#pushStep()), this.#loop(pull)])
   }
 
   async #loop(step: () => Promise<void>): Promise<void> {
@@ -252,6 +265,8 @@ export class SyncEngine {
   async #pushStep(): Promise<void> {
     this.#parked.ifDue()
     await this.#pushAll(false)
+    // Where only the push had failed, the stream goes on and would not say that all is well again.
+    if (this.#isPulling && this.#state !== 'live' && !this.#isOver()) this.#become('live')
     await new Promise<void>((done) => {
       const timer = setTimeout(done, OUTBOX_POLL_MS)
       this.#wake = () => {
@@ -270,6 +285,7 @@ export class SyncEngine {
       return this.#follow()
     await this.#pullOnce(isLive ? this.#options.pullWaitMs : 0)
     this.#backoff.reset()
+    this.#isPulling = true
     if (this.#state !== 'live' && !this.#isOver()) this.#become('live')
     // What waited until the whole scope was there.
     this.#wake?.()
@@ -316,12 +332,15 @@ export class SyncEngine {
     })
   }
 
-  /** Where to go on; undefined where the centre has other work under these numbers, and the store forked. */
+  /**
+   * Where to go on; undefined where the queue is another now: the centre has other work under these numbers, and the store
+   * forked, or does not know yet what it was sent.
+   */
   async #push(request: PushRequest): Promise<number | undefined> {
     try {
       return (await this.#options.transport.push(request, this.#abort.signal)).nextSeq
     } catch (error) {
-      if (isBehind(error)) noteCentreIsBehind(this.#options.connection)
+      if (isBehind(error) && noteCentreIsBehind(this.#options.connection)) return undefined
       if (!isStoreFork(error)) throw error
       this.#fork(request.clientId, error)
       return undefined

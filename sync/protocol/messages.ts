@@ -181,8 +181,11 @@ export const healRequestSchema = z.object({
   clientId: id,
   /** Histories that it has seen, in order, each with the last position. */
   histories: z.array(z.object({ nonce: z.string().max(64), position: whole })).max(1000),
-  /** When the centre, by its own clock, acknowledged the first of what it lost; null where nothing of this store is lost. */
-  lostSince: whole.nullable(),
+  /**
+   * When the centre, by its own clock, acknowledged the first of what it lost; null where nothing of this store is lost.
+   * Left out as long as the store does not know the common position, from which it follows.
+   */
+  lostSince: whole.nullable().optional(),
 })
 
 export const healResponseSchema = z.object({

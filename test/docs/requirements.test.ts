@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { testTitles } from '../support/test-titles.ts'
 
 const root = new URL('../../', import.meta.url)
 const text = readFileSync(new URL('docs/requirements.md', root), 'utf8')
@@ -51,18 +52,9 @@ test('each named test and file exists', () => {
       const found =
         existsSync(url) &&
         (name === undefined ||
-          titles(readFileSync(url, 'utf8')).some((title) => title.includes(name)))
+          testTitles(readFileSync(url, 'utf8')).some((title) => title.includes(name)))
       if (!found) missing.push(`${group}-${number}: ${file} ${name ?? ''}`)
     }
   }
   expect(missing).toEqual([])
 })
-
-/** Titles of the tests and suites of a file, also of parametrised ones. */
-function titles(source: string): string[] {
-  return [
-    ...source.matchAll(
-      /(?:test|describe|it)(?:\.each\((?:[^()]|\([^()]*\))*\))?(?:\.\w+)?\(\s*(['"`])((?:\\.|(?!\1).)*)\1/gs,
-    ),
-  ].map(([, , title = '']) => title)
-}

@@ -231,6 +231,8 @@ describe('a centre that does not answer', () => {
     told.delete(undefined)
     expect([...told]).toEqual(['UNREACHABLE'])
     proxy.set('pass')
+    // An idle connection may only now be found cut.
+    await failureOf(sync.now())
     await sync.now()
     expect(await titlesAtCentre()).toEqual(expected)
     expect(db.syncConflicts.list()).toEqual([])

@@ -14,11 +14,29 @@ export type GateRule =
   /** A proxy that waits for the end of an answer before it hands any of it on. */
   | 'buffer'
 
-/** An HTTP proxy in front of a real centre that counts requests and treats live streams as told. */
+/** One request that waits at the gate. */
+export interface Hold {
+  /** Resolves once a request is held. */
+  readonly reached: Promise<void>
+  /** Lets it go on. */
+  release(): void
+}
+
+interface OpenHold {
+  readonly stage: 'request' | 'answer'
+  readonly onReached: () => void
+  readonly released: Promise<void>
+}
+
+/** An HTTP proxy in front of a real centre that counts requests and treats them as told. */
 export class HttpGate implements AsyncDisposable {
   readonly #target: URL
   readonly #server = createServer((request, response) => this.#handle(request, response))
+  /** What becomes of live streams. */
   rule: GateRule = 'pass'
+  /** Paths that are answered as by a gateway whose server is away. */
+  readonly away = new Set<string>()
+  readonly #holds = new Map<string, OpenHold>()
   /** Paths that were asked for, in order, without their query. */
   readonly paths: string[] = []
   /** How the bodies of requests were compressed, in the same order. */
@@ -44,6 +62,16 @@ export class HttpGate implements AsyncDisposable {
     return this.paths.filter((asked) => asked === path).length
   }
 
+  /** The next request of a path waits: before it is handed on, or with its answer before that is. */
+  hold(path: string, stage: 'request' | 'answer'): Hold {
+    let release = (): void => undefined
+    let onReached = (): void => undefined
+    const released = new Promise<void>((done) => (release = done))
+    const reached = new Promise<void>((done) => (onReached = done))
+    this.#holds.set(path, { stage, onReached, released })
+    return { reached, release: () => release() }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.closeAllConnections()
     await new Promise<void>((done) => this.#server.close(() => done()))
@@ -58,13 +86,34 @@ export class HttpGate implements AsyncDisposable {
       response.writeHead(404).end('no such page')
       return
     }
+    if (this.away.has(path)) {
+      response.writeHead(502, { 'content-type': 'text/html' }).end('bad gateway')
+      return
+    }
+    const held = this.#holds.get(path)
+    this.#holds.delete(path)
+    if (held?.stage === 'request')
+      return waited(held, () => !response.destroyed && this.#forward(request, response, rule))
+    this.#forward(request, response, rule, held)
+  }
+
+  #forward(
+    request: IncomingMessage,
+    response: ServerResponse,
+    rule: GateRule,
+    held?: OpenHold,
+  ): void {
     const onward = forward(
       { ...this.#address(), path: request.url, method: request.method, headers: request.headers },
       (answer) => {
-        response.writeHead(answer.statusCode ?? 502, answer.headers)
-        answer.on('data', (piece: Buffer) => (this.bytes += piece.length))
-        if (rule === 'pass') answer.pipe(response)
-        else answer.resume()
+        const handOn = (): void => {
+          response.writeHead(answer.statusCode ?? 502, answer.headers)
+          answer.on('data', (piece: Buffer) => (this.bytes += piece.length))
+          if (rule === 'pass') answer.pipe(response)
+          else answer.resume()
+        }
+        if (held === undefined) handOn()
+        else waited(held, () => !response.destroyed && handOn())
       },
     )
     onward.on('error', () => response.destroy())
@@ -76,4 +125,9 @@ export class HttpGate implements AsyncDisposable {
   #address(): { host: string; port: number } {
     return { host: this.#target.hostname, port: Number(this.#target.port) }
   }
+}
+
+function waited(held: OpenHold, goOn: () => unknown): void {
+  held.onReached()
+  void held.released.then(goOn)
 }

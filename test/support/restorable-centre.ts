@@ -46,6 +46,18 @@ export class RestorableCentre implements Centre {
     return this.#postgres.url
   }
 
+  /** Kills the database, and starts it and a new server process again: a failover that loses nothing. */
+  crash(): Promise<void> {
+    return this.#withoutServer(() => undefined)
+  }
+
+  /** Closes the server process; another takes its place. */
+  async restartServer(): Promise<void> {
+    const port = Number(new URL(this.#server.url).port)
+    await this.#server.close()
+    await this.#listen(port)
+  }
+
   /** Copies the disk of the database as it is. */
   backup(): Promise<void> {
     return this.#withoutServer(() => this.#copy(this.#postgres.dataDir, this.#backupDir))
@@ -83,6 +95,10 @@ export class RestorableCentre implements Centre {
     await this.#postgres.kill9()
     work()
     await this.#postgres.restart()
+    await this.#listen(port)
+  }
+
+  async #listen(port: number): Promise<void> {
     const databaseUrl = this.#postgres.url
     this.#server = await serve({ port, databaseUrl, secret: SECRET, ...this.#options })
   }

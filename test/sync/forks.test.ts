@@ -309,7 +309,7 @@ describe('a store whose file was copied', () => {
     say(original, conversation, 'of the original')
     await Promise.all([original.sync.now(), clone.sync.now()])
     // Two mutations each.
-    expect([original, clone].map(({ outcomes }) => outcomes.length)).toEqual([42, 42])
+    expect([original, clone].map(({ outcomes }) => outcomes.length)).toEqual([43, 42])
     await mustAgree(original, clone)
     await mustHold(conversation, [
       ...Array.from({ length: 20 }, (_, i) => `shared ${i}`),

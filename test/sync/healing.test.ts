@@ -1,7 +1,10 @@
+import { copyFileSync } from 'node:fs'
+import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { sql } from 'kysely'
 import { newId } from '../../schema/values/id.ts'
 import { run } from '../../server/cli/run.ts'
+import { forkStore } from '../../sync/client/fork-store.ts'
 import { connect, type Healed } from '../../sync/index.ts'
 import { createUser, openAgent, type TestAgent, type TestUser } from '../support/centre.ts'
 import { TestAgent as MortalAgent, type Fault } from '../support/fleet.ts'
@@ -94,6 +97,9 @@ const count = async (table: string): Promise<number> => {
   }>`SELECT count(*)::integer AS count FROM ${sql.raw(table)}`.execute(centre.db)
   return rows[0]?.count ?? 0
 }
+
+const clientOf = ({ db }: TestAgent): string =>
+  connectionOf(db).get<{ id: string }>('SELECT client_id AS id FROM sync_state')?.id ?? ''
 
 function say({ db }: Pick<TestAgent, 'db'>, conversation: string, content: string): string {
   return db.transaction(() => {
@@ -393,6 +399,157 @@ describe('where the operator does not want everything back', () => {
   })
 })
 
+test('copies of one file that both have what was lost bring it back once, and so does one that had not heard of it', async () => {
+  const original = await agentOf(ada, 'copied')
+  const talk = original.db.conversations.create({ title: 't' }).id
+  await original.sync.now()
+  await centre.backup()
+  await original.sync.now()
+  say(original, talk, 'acknowledged')
+  await original.sync.now()
+  say(original, talk, 'pending')
+  const path = folder.file(`${newId()}.db`)
+  copyFileSync(original.db.path, path)
+  copyFileSync(`${original.db.path}-wal`, `${path}-wal`)
+  await centre.restore()
+  await mustWait(original)
+  await operator('--all')
+  const copy = await openAgent(centre, ada, { path, agentId: 'copied' })
+  agents.push(copy)
+  await copy.sync.now()
+  await mustAgree(original, copy)
+  expect(copy.db.messages.list().map(({ content }) => content)).toEqual(['acknowledged', 'pending'])
+  expect(copy.db.conversations.find(talk)).toMatchObject({ message_count: 2, total_cost_cents: 2 })
+  for (const { outcomes } of [original, copy])
+    expect(outcomes.filter(({ kind }) => kind === 'rejected')).toEqual([])
+})
+
+test('what was sent and not acknowledged when the centre went back is taken once, though a copy has brought it', async () => {
+  const original = await agentOf(ada, 'unacknowledged')
+  const talk = original.db.conversations.create({ title: 't' }).id
+  await original.sync.now()
+  const path = folder.file(`${newId()}.db`)
+  say(original, talk, 'sent')
+  // As a copy that has forked and sent it would have left it.
+  const [id] = connectionOf(original.db).all<{ id: string }>('SELECT id FROM sync_tx')
+  copyFileSync(original.db.path, path)
+  copyFileSync(`${original.db.path}-wal`, `${path}-wal`)
+  await sql`INSERT INTO sync.fork (nonce, common_position, decision, open_until)
+    VALUES (${newId()}, 1, 'all', now() + interval '1 day')`.execute(centre.db)
+  const copy = await openAgent(centre, ada, { path, agentId: 'unacknowledged' })
+  agents.push(copy)
+  forkStore(connectionOf(copy.db), clientOf(copy), { at: '', reason: 'a test' })
+  await copy.sync.now()
+  await mustAgree(original, copy)
+  expect(original.outcomes.at(-1)).toMatchObject({ transactionId: id?.id, kind: 'applied' })
+  expect(original.db.conversations.find(talk)).toMatchObject({
+    message_count: 1,
+    total_cost_cents: 1,
+  })
+})
+
+test('a store that was reading its scope for the first time begins again, without being asked', async () => {
+  const author = await agentOf(ada)
+  for (let i = 0; i < 3; i++) author.db.conversations.create({ title: `c${i}` })
+  await author.sync.now()
+  await centre.backup()
+  await author.sync.now()
+  author.db.conversations.create({ title: 'lost' })
+  await author.sync.now()
+  const fresh = await agentOf(ada)
+  await fresh.sync.now()
+  // As if the process had ended between two pages.
+  connectionOf(fresh.db).run(
+    'UPDATE sync_state SET page_cursor = cursor, cursor = NULL, nonce = NULL, position = 0',
+  )
+  connectionOf(fresh.db).run('DELETE FROM sync_history')
+  await centre.restore()
+  await fresh.sync.now()
+  expect(fresh.db.conversations.list().map(({ title }) => title)).toEqual(['c0', 'c1', 'c2'])
+  await mustWait(author)
+  await operator('--all')
+  await mustAgree(author, fresh)
+  expect(fresh.db.conversations.list()).toHaveLength(4)
+})
+
+/** A step of a program: numbers choose among the agents. */
+type Step =
+  | { readonly do: 'say' | 'sync' | 'rename' | 'remove'; readonly agent: number }
+  | { readonly do: 'restore' }
+
+const anyStep: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      do: fc.constantFrom('say' as const, 'sync' as const, 'sync' as const, 'rename' as const),
+      agent: fc.nat(2),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('remove' as const), agent: fc.nat(2) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('restore' as const) }) },
+)
+
+test('whenever it goes back, nothing that an agent wrote is missing in the end, and nothing is there twice', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(anyStep, { minLength: 15, maxLength: 40 }), async (steps) => {
+      ada = await createUser(centre)
+      const all = await Promise.all(['a', 'b', 'c'].map((name) => agentOf(ada, name)))
+      const talk = all[0]?.db.conversations.create({ title: 'common' }).id ?? ''
+      await syncAll(...all)
+      await centre.backup()
+      const said = new Set<string>()
+      const removed = new Set<string>()
+      const at = (index: number): TestAgent => all[index] ?? never()
+      const sync = async (agent: TestAgent): Promise<void> => {
+        try {
+          await agent.sync.now()
+        } catch (error) {
+          if ((error as { code?: unknown }).code !== 'HEALING_PENDING') throw error
+          await operator('--all')
+          await agent.sync.now()
+        }
+      }
+      let restores = 0
+      for (const [i, one] of steps.entries()) {
+        if (one.do === 'restore') {
+          if (++restores <= 2) await centre.restore()
+          continue
+        }
+        const agent = at(one.agent)
+        if (one.do === 'sync') await sync(agent)
+        if (one.do === 'say') {
+          say(agent, talk, `m${i}`)
+          said.add(`m${i}`)
+        }
+        if (one.do === 'rename') agent.db.conversations.update(talk, { title: `t${i}` })
+        const [victim] = agent.db.messages.list()
+        if (one.do === 'remove' && victim !== undefined) {
+          agent.db.messages.delete(victim.id)
+          removed.add(victim.content)
+        }
+      }
+      for (const agent of all) await sync(agent)
+      await mustAgree(...all)
+      const held = at(0)
+        .db.messages.list()
+        .map(({ content }) => content)
+      expect(held.toSorted()).toEqual([...said].filter((one) => !removed.has(one)).toSorted())
+      expect(at(0).db.conversations.find(talk)).toMatchObject({
+        message_count: held.length,
+        total_tokens: held.length * 10,
+        // What was deleted had its cent, too.
+        total_cost_cents: said.size,
+      })
+      for (const agent of all) expect(agent.sync.status().parked).toBe(0)
+    }),
+    { numRuns: 8, endOnFailure: true },
+  )
+}, 300_000)
+
+function never(): never {
+  throw new Error('there is no such agent')
+}
+
 test('an agent that dies at any step of healing goes on where it was, and nothing comes twice', async () => {
   const steps = Array.from({ length: 7 }, (_, i) => i).flatMap((step) =>
     (['die-before', 'die-after', 'lose'] as const).map((fault) => ({ step, fault })),
@@ -444,9 +601,8 @@ describe('a server that may heal by itself', () => {
     connectionOf(much.db).run('UPDATE sync_kept_tx SET acked_at = acked_at - ?', minutes)
     await automatic.restore()
     await mustWait(much)
-    await mustWait(little)
-    little.db.conversations.create({ title: 'little' })
-    connectionOf(much.db).run('UPDATE sync_kept_tx SET acked_at = acked_at + ?', minutes)
+    await little.sync.now()
+    // Decided is decided, for all.
     await mustAgree(much, little)
     expect(little.db.conversations.find(id)?.title).toBe('much')
   })

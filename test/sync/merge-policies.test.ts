@@ -62,6 +62,9 @@ const records = (id: string): Promise<Record<string, unknown>[]> =>
 /** Records that someone has to decide about. */
 const open = (agent: TestAgent): Conflict[] => agent.db.syncConflicts.list()
 
+/** Stands in a record for what no agent can hold. */
+const UNKNOWN = '{"$agentdb":"value cannot be represented here"}'
+
 describe('a counter', () => {
   test('adds what both counted offline, and leaves nobody anything to decide', async () => {
     const run = newRun(a)
@@ -262,48 +265,71 @@ describe('JSON', () => {
     await mustEqualCentre()
   })
 
-  test('keeps a key of another in sight of the clocks, through a merge that its writer had not seen', async () => {
-    const { id } = newIncident(a, { metadata: { x: 0, y: 0 } })
-    await everyoneSyncs()
-    a.db.incidents.update(id, { metadata: { x: 1, y: 0 } })
-    a.db.incidents.update(id, { metadata: { x: 1, y: 1 } })
-    later()
-    b.db.incidents.update(id, { metadata: { x: 0, y: 5 } })
-    await b.sync()
-    // The first of A merges and makes A the last writer; B's later y still wins over A's second.
-    await a.sync()
-    expect(a.db.incidents.find(id)?.metadata).toEqual({ x: 1, y: 5 })
-    expect(await records(id)).toEqual([
-      {
-        lost: { metadata: '{"y":1}' },
-        kept: { metadata: '{"y":5}' },
-        loser: a.clientId,
-        winner: b.clientId,
-      },
-    ])
-    await everyoneSyncs()
-    await mustEqualCentre()
-  })
+  test.each([
+    ['in one push', false],
+    ['in two', true],
+  ])(
+    'keeps a key of another in sight of the clocks, through a merge that its writer had not seen, %s',
+    async (_, isSplit) => {
+      const { id } = newIncident(a, { metadata: { x: 0, y: 0 } })
+      await everyoneSyncs()
+      a.db.incidents.update(id, { metadata: { x: 1, y: 0 } })
+      if (!isSplit) a.db.incidents.update(id, { metadata: { x: 1, y: 1 } })
+      const clock = a.connection.get<{ clock: number }>('SELECT max(clock) AS clock FROM sync_tx')
+      later()
+      b.db.incidents.update(id, { metadata: { x: 0, y: 5 } })
+      await b.sync()
+      if (isSplit) {
+        // Pushed, and nothing heard of it: the second is written without having seen B, by a clock before B's.
+        await a.sync(['none', 'refuse'])
+        a.db.incidents.update(id, { metadata: { x: 1, y: 1 } })
+        a.connection.run('UPDATE sync_tx SET clock = ?', (clock?.clock ?? 0) + 1)
+      }
+      // The first of A merges and makes A the last writer; B's later y still wins over A's second.
+      await a.sync()
+      expect(a.db.incidents.find(id)?.metadata).toEqual({ x: 1, y: 5 })
+      expect(await records(id)).toEqual([
+        {
+          lost: { metadata: '{"y":1}' },
+          kept: { metadata: '{"y":5}' },
+          loser: a.clientId,
+          winner: b.clientId,
+        },
+      ])
+      await everyoneSyncs()
+      await mustEqualCentre()
+    },
+  )
 
   test('that the centre cannot tell an agent is not merged into, and its record says so', async () => {
     const { id } = newIncident(a)
     await everyoneSyncs()
     a.db.incidents.update(id, { metadata: { mine: 1 } })
+    // Held down to when it comes, which is after the centre's.
     a.connection.run('UPDATE sync_tx SET clock = clock + 60000000')
     await fleet.sql(`UPDATE incidents SET metadata = '{"n": 9223372036854775807}'`)
+    later()
     await a.sync()
-    const [record] = await records(id)
-    const unknown = '{"$agentdb":"value cannot be represented here"}'
-    const isMine = record?.['winner'] === a.clientId
-    expect(record).toMatchObject(
-      isMine
-        ? { lost: { metadata: unknown }, kept: { metadata: '{"mine":1}' } }
-        : { lost: { metadata: '{"mine":1}' }, kept: { metadata: unknown } },
-    )
+    expect(await records(id)).toMatchObject([
+      { lost: { metadata: UNKNOWN }, kept: { metadata: '{"mine":1}' }, winner: a.clientId },
+    ])
     const [row] = await fleet.sql('SELECT metadata::text AS m FROM incidents')
     expect(row?.['m']).not.toContain('agentdb')
     await everyoneSyncs()
     await mustEqualCentre()
+  })
+})
+
+test('a time that no agent can hold is marked in the record of the change that overwrote it', async () => {
+  const { id } = a.db.conversations.create({ title: 'x' })
+  await everyoneSyncs()
+  await fleet.sql(`UPDATE conversations SET ended_at = 'infinity'`)
+  later()
+  a.db.conversations.update(id, { ended_at: '2030-01-01T00:00:00Z' })
+  await a.sync()
+  expect(open(a).find(({ state }) => state === 'overwritten')).toMatchObject({
+    mine: { ended_at: '2030-01-01T00:00:00.000000Z' },
+    theirs: { ended_at: UNKNOWN },
   })
 })
 

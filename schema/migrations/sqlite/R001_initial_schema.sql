@@ -37,6 +37,11 @@ DROP TABLE users;
 DROP TABLE embedding_changes;
 
 DROP TABLE sync_ack;
+DROP TABLE sync_hydration;
+DROP TABLE sync_history;
+DROP TABLE sync_kept_log;
+DROP TABLE sync_kept_tx;
+DROP TABLE sync_lost;
 
 DROP TABLE sync_conflicts;
 

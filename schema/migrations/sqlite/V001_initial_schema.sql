@@ -16,7 +16,8 @@ CREATE TABLE sync_state (
   durable_seq INTEGER NOT NULL DEFAULT 0,
   ancestor TEXT,
   introduced INTEGER NOT NULL DEFAULT 1,
-  healing INTEGER NOT NULL DEFAULT 0
+  healing INTEGER NOT NULL DEFAULT 0,
+  centre_schema INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE sync_tx (

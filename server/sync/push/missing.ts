@@ -3,7 +3,6 @@ import type { UserRole } from '../../../schema/enums.ts'
 import type { TableDefinition } from '../../../schema/define.ts'
 import type { Session } from '../../postgres/database.ts'
 import type { Principal } from '../principal.ts'
-import type { Decision } from './decision.ts'
 import type { ClientTransaction } from './transaction.ts'
 
 /** Whether the centre may still get back rows that it lost when it went back: never went back, yet, no longer. */
@@ -61,7 +60,13 @@ export async function loadMissingRows(
   }
 }
 
-export const isParked = ({ outcomes }: Decision): boolean =>
+/** What matters here of a decision. */
+interface Decided {
+  readonly outcomes: readonly { readonly kind: string }[]
+  readonly tombstones?: readonly { readonly table: TableDefinition; readonly id: string }[]
+}
+
+export const isParked = ({ outcomes }: Decided): boolean =>
   outcomes.some(({ kind }) => kind === 'parked')
 
 /** Notes which transactions wait, which wait no longer, and which rows were deleted before they were back. */
@@ -69,7 +74,7 @@ export async function recordMissing(
   session: Session,
   actor: { readonly clientId: string; readonly principal: Principal },
   transactions: readonly ClientTransaction[],
-  decisions: readonly Decision[],
+  decisions: readonly Decided[],
 ): Promise<void> {
   const parked = transactions.filter((_, i) => {
     const decision = decisions[i]

@@ -22,7 +22,12 @@ import { loadVersions } from './next-version.ts'
 import { recordGroup } from './record.ts'
 import { findRepeated, recordRepeated } from './repeated.ts'
 import { RepeatedFailures } from './repeated-failures.ts'
-import { mustBeKnown, readTransactions, type ClientTransaction, type Refusal } from './transaction.ts'
+import {
+  mustBeKnown,
+  readTransactions,
+  type ClientTransaction,
+  type Refusal,
+} from './transaction.ts'
 import { mustBeContiguous, mustBeSameStore, readWatermark } from './watermark.ts'
 import { loadWorkingState } from './working-state.ts'
 import { writeRows } from './write.ts'
@@ -191,7 +196,7 @@ async function applyOnce(
   // Role and status as they are now, not as they were when the request came.
   const principal = await loadPrincipal(session, claims)
   const { fresh, ancestry } =
-    mark.ancestor === null
+    mark.ancestor === null && mark.window === 'none'
       ? { fresh: todo, ancestry: noAncestry }
       : await passOverRepeated(session, principal, clientId, todo)
   // What is refused whatever it finds writes nothing, and must not fail again on the way there.
@@ -230,7 +235,10 @@ async function applyOnce(
 
 const noAncestry: Ancestry = new Map()
 
-/** Of a store that forked: what it sent before, under another number, is not applied again; only its outcome is told. */
+/**
+ * What was sent before under another client's number is not applied again; only its outcome is told. It comes of a store
+ * that forked, or after the centre went back, when a copy of the store may have brought it.
+ */
 async function passOverRepeated(
   session: Session,
   { userId }: Principal,

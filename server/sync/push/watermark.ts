@@ -26,7 +26,7 @@ export async function readWatermark(
     ancestor: string | null
     open: boolean | null
   }>(
-    `SELECT seq, tx_id, ancestor, (SELECT bool_or(f.open_until > now()) FROM sync.fork f WHERE f.decision <> 'none') AS open
+    `SELECT seq, tx_id, ancestor, (SELECT coalesce(bool_or(f.open_until > now() AND f.decision <> 'none'), false) FROM sync.fork f HAVING count(*) > 0) AS open
     FROM sync.client WHERE client_id = $1 ${lock}`,
     [clientId],
   )
