@@ -400,48 +400,26 @@ export function defineTable<const Name extends string, C extends Columns>(
     ...options,
     name,
   }
-  for (const [column, { shape }] of Object.entries(table.columns))
-    mustBeAddable(table, column, shape)
+  for (const [key, { shape }] of Object.entries(table.columns)) mustBeAddable(table, key, shape)
   return table
 }
 
 /** Both sides must know by themselves what rows have in a column that came after them. */
 function mustBeAddable(
   { name, since }: { readonly name: string; readonly since: number },
-  column: string,
+  key: string,
   shape: ColumnShape,
 ): void {
   if (shape.since <= since) return
   const isKnown = shape.default === undefined ? shape.nullable : shape.default.kind === 'literal'
   if (!isKnown)
-    throw new Error(`${name}.${column} came later: it must be nullable or have a literal default`)
+    throw new Error(`${name}.${key} came later: it must be nullable or have a literal default`)
 }
 
 /** Names of the columns that exist on agents, in order of definition. */
 export const agentColumns: (table: TableDefinition) => string[] = perTable((table) =>
   Object.keys(table.columns).filter((name) => !mustColumn(table, name).serverOnly),
 )
-
-/** Names of the columns that an agent of a schema version has; none where it does not know the table. */
-export function agentColumnsAt(table: TableDefinition, version: number): readonly string[] {
-  const known = columnsByVersion(table)
-  let found = known.get(version)
-  if (found === undefined) {
-    const all = agentColumns(table)
-    const held = all.filter((name) => mustColumn(table, name).since <= version)
-    found = table.since > version ? [] : held.length === all.length ? all : held
-    known.set(version, found)
-  }
-  return found
-}
-
-const columnsByVersion: (table: TableDefinition) => Map<number, readonly string[]> = perTable(
-  () => new Map(),
-)
-
-/** Whether a table, or a column that agents have of it, came after one version, up to another. */
-export const gainedBetween = (table: TableDefinition, after: number, upTo: number): boolean =>
-  agentColumnsAt(table, upTo).length > agentColumnsAt(table, after).length
 
 /** Works something out once a table: every row that is read or written asks. */
 function perTable<R>(work: (table: TableDefinition) => R): (table: TableDefinition) => R {

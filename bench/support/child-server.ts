@@ -1,7 +1,7 @@
 /**
  * A server in a process of its own, to be measured from outside: `node --import tsx child-server.ts OPTIONS`. With options
  * of `serve` it is a sync server; with `{"plain": true}` one of Node that holds every answer open and sends nothing.
- * Prints its URL when it listens, and on each line of its input the bytes of memory that it holds.
+ * Prints its URL when it listens, and on each line of its input the bytes that it holds: resident, and of objects.
  */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -21,7 +21,8 @@ const lines = createInterface({ input: process.stdin })
 lines.on('close', () => process.exit())
 lines.on('line', (asked) => {
   for (let n = 0; n < 3; n++) collect()
-  console.log(`memory ${asked} ${process.memoryUsage().rss}`)
+  const { rss, heapUsed, external } = process.memoryUsage()
+  console.log(`memory ${asked} ${rss} ${heapUsed + external}`)
 })
 
 async function servePlain(): Promise<string> {

@@ -6,6 +6,12 @@ import type { StreamsOptions } from './child-streams.ts'
 
 const script = (name: string): string => new URL(name, import.meta.url).href
 
+/** In bytes. Freed pages stay resident, so that objects are the steadier of the two. */
+export interface Memory {
+  readonly resident: number
+  readonly objects: number
+}
+
 /** A server in a process of its own. */
 export class ServerProcess implements AsyncDisposable {
   readonly url: string
@@ -23,12 +29,14 @@ export class ServerProcess implements AsyncDisposable {
     return new ServerProcess(child, line.slice('listening '.length))
   }
 
-  /** Bytes of memory that the process holds, once what is garbage is gone. */
-  async memory(): Promise<number> {
+  /** What the process holds once what is garbage is gone. */
+  async memory(): Promise<Memory> {
     this.#asked += 1
     const answer = `memory ${this.#asked} `
     this.#child.send(String(this.#asked))
-    return Number((await this.#child.line((text) => text.startsWith(answer))).slice(answer.length))
+    const line = await this.#child.line((text) => text.startsWith(answer))
+    const [resident = 0, objects = 0] = line.slice(answer.length).split(' ').map(Number)
+    return { resident, objects }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -7,7 +7,12 @@ import { newUser } from '../support/centre.ts'
 import { sharedNow } from '../support/clock.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { NotifyPair } from '../support/notify-pair.ts'
-import { ServerProcess, startMeasuredCentre, StreamsProcess } from '../support/processes.ts'
+import {
+  ServerProcess,
+  startMeasuredCentre,
+  StreamsProcess,
+  type Memory,
+} from '../support/processes.ts'
 import { seededRandom } from '../support/random.ts'
 import { postgresWorkload } from './workload.ts'
 
@@ -59,10 +64,10 @@ export const liveStreams = postgresWorkload<Parameters>({
         measuredRow({
           name: memoryName(agents),
           unit: 'bytes',
-          samples: [each],
+          samples: [each.resident],
           ratio: {
-            value: each / bare,
-            against: `an answer that Node's own HTTP server holds open (${Math.round(bare)} bytes)`,
+            value: each.objects / bare.objects,
+            against: `an answer that Node's own HTTP server holds open, objects only: ${Math.round(each.objects)} and ${Math.round(bare.objects)} bytes`,
           },
           targets: memoryTargets,
           note: 'resident memory of the server process beyond what it had before, garbage collected; published: Electric Circuits 7-9 KiB a live query, without its connection',
@@ -116,7 +121,7 @@ async function reach(
 class Fleet implements AsyncDisposable {
   readonly #server: ServerProcess
   readonly #streams: readonly StreamsProcess[]
-  #before = 0
+  #before: Memory = { resident: 0, objects: 0 }
   #open = 0
 
   constructor(server: ServerProcess, token: string, isCentre: boolean, processes: number) {
@@ -134,12 +139,14 @@ class Fleet implements AsyncDisposable {
     this.#before = await this.#server.memory()
   }
 
-  async bytesEach(agents: number): Promise<number> {
+  async bytesEach(agents: number): Promise<Memory> {
     const settled = this.#streams.length
     await this.#openTo(agents)
-    const bytes = (await this.#server.memory()) - this.#before
+    const now = await this.#server.memory()
     // So few that nothing can be told, in tests.
-    return Math.max(1, bytes / Math.max(1, this.#open - settled))
+    const each = (kind: keyof Memory): number =>
+      Math.max(1, (now[kind] - this.#before[kind]) / Math.max(1, this.#open - settled))
+    return { resident: each('resident'), objects: each('objects') }
   }
 
   async seen(mark: string): Promise<number> {

@@ -17,9 +17,11 @@ const advice: Partial<Record<ErrorCode, string>> = {
   TOKEN_USER_MISMATCH: 'get a token of the user that the store belongs to: agentdb status <store>',
   PROTOCOL: 'check --url; if it is right, bring agent and centre to versions that fit',
   SCHEMA_UNKNOWN: 'upgrade the side that the message names; the queue is kept',
-  SCHEMA_BEHIND: 'nothing of the queue is lost: sync tries again; upgrade every server of the centre',
+  SCHEMA_BEHIND:
+    'nothing of the queue is lost: sync tries again; upgrade every server of the centre',
   FORKED: 'run it again: the store asks the centre what to do',
-  HEALING_PENDING: 'at the centre: agentdb heal, then --all, --after TIME or --none; the queue is kept',
+  HEALING_PENDING:
+    'at the centre: agentdb heal, then --all, --after TIME or --none; the queue is kept',
   STORE_FORKED: 'run agentdb sync <store> again: it goes on as a client of its own',
   TOO_LARGE: 'split the transaction into smaller ones; it stays in the queue',
   SERVER_ERROR: 'look at the output of the centre, then try again; the queue is kept',

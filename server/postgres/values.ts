@@ -1,10 +1,6 @@
 import { valueBeforeAdded, VALUE_LENGTH_MAX, type Stored } from '../../schema/codec.ts'
-import {
-  agentColumnsAt,
-  mustColumn,
-  type ColumnShape,
-  type TableDefinition,
-} from '../../schema/define.ts'
+import { agentColumnsAt } from '../../schema/columns-at.ts'
+import { mustColumn, type ColumnShape, type TableDefinition } from '../../schema/define.ts'
 import { unreachable } from '../../schema/errors.ts'
 import { canonicalJson, lossyMembers, ValueProblem } from '../../schema/values/canonical-json.ts'
 import { canonicalInet } from '../../schema/values/inet.ts'

@@ -168,12 +168,8 @@ export class Feed {
     head: Batch,
     keys: readonly string[],
   ): Promise<readonly LogEntry[] | undefined> {
-    const recent = this.#tail.since(position)
-    if (recent !== undefined) {
-      return recent
-        .filter(({ batch }) => batch.position <= head.position)
-        .flatMap(({ entries }) => entries)
-    }
+    const recent = this.#tail.since(position, head.position, keys)
+    if (recent !== undefined) return recent
     const from = await batchAt(this.#database, position)
     if (from === undefined) return undefined
     const entries = await readLog(this.#database, { from: from.snapshot, to: head.snapshot }, keys)

@@ -1,4 +1,5 @@
-import { agentColumns, gainedBetween, type TableDefinition } from '../../schema/define.ts'
+import { gainedBetween } from '../../schema/columns-at.ts'
+import { agentColumns, type TableDefinition } from '../../schema/define.ts'
 import { profileKey, roleAccess, userKey } from '../../schema/role-access.ts'
 import { allTables } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'

@@ -5,6 +5,8 @@ import { advance, latestBatch, type Batch } from './positions.ts'
 interface TailedBatch {
   readonly batch: Batch
   readonly entries: readonly LogEntry[]
+  /** Indexes of the entries that concern a scope key, ascending. */
+  readonly byKey: ReadonlyMap<string, readonly number[]>
   readonly bytes: number
 }
 
@@ -67,11 +69,17 @@ export class LogTail {
     void this.refresh().catch(() => undefined)
   }
 
-  /** Batches after a position that memory still has, oldest first; undefined where it does not reach back that far. */
-  since(position: number): readonly TailedBatch[] | undefined {
+  /**
+   * Entries of `(position, to]` that concern some scope keys, in order; undefined where memory does not reach back that
+   * far. What others write costs nothing here: with a thousand clients waiting, each would look at all of it.
+   */
+  since(position: number, to: number, keys: readonly string[]): readonly LogEntry[] | undefined {
     if (this.#head?.position === position) return []
     const first = this.#recent.findIndex(({ batch }) => batch.position === position + 1)
-    return first === -1 ? undefined : this.#recent.slice(first)
+    if (first === -1) return undefined
+    return this.#recent
+      .slice(first)
+      .flatMap((tailed) => (tailed.batch.position <= to ? concerning(tailed, keys) : []))
   }
 
   /** Nothing comes any more: whoever would wait must answer. */
@@ -143,7 +151,7 @@ export class LogTail {
     if (from === undefined) return
     const entries = await readLog(this.#database, { from: from.snapshot, to: batch.snapshot })
     const bytes = entries.reduce((sum, { image }) => sum + 200 + (image?.length ?? 0), 0)
-    this.#recent.push({ batch, entries, bytes })
+    this.#recent.push({ batch, entries, byKey: indexByKey(entries), bytes })
     this.#bytes += bytes
     this.#head = batch
     while (
@@ -153,4 +161,20 @@ export class LogTail {
       this.#bytes -= this.#recent.shift()?.bytes ?? 0
     }
   }
+}
+
+function indexByKey(entries: readonly LogEntry[]): Map<string, number[]> {
+  const byKey = new Map<string, number[]>()
+  for (const [i, { keysBefore, keysAfter }] of entries.entries())
+    for (const key of new Set([...keysBefore, ...keysAfter])) {
+      const known = byKey.get(key)
+      if (known === undefined) byKey.set(key, [i])
+      else known.push(i)
+    }
+  return byKey
+}
+
+function concerning({ entries, byKey }: TailedBatch, keys: readonly string[]): LogEntry[] {
+  const found = new Set(keys.flatMap((key) => byKey.get(key) ?? []))
+  return [...found].toSorted((a, b) => a - b).flatMap((i) => entries[i] ?? [])
 }

@@ -1,9 +1,5 @@
-import {
-  agentColumns,
-  agentColumnsAt,
-  mustColumn,
-  type TableDefinition,
-} from '../../schema/define.ts'
+import { agentColumnsAt } from '../../schema/columns-at.ts'
+import { agentColumns, mustColumn, type TableDefinition } from '../../schema/define.ts'
 import { clientKey, userKey } from '../../schema/role-access.ts'
 import { tableOfName, tableOfNumber } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'

@@ -108,7 +108,10 @@ export function storedValues(
 }
 
 /** One side of a record, as the repositories give values. */
-export function decodedValues(table: TableDefinition | undefined, text: string | null): Values | null {
+export function decodedValues(
+  table: TableDefinition | undefined,
+  text: string | null,
+): Values | null {
   const stored = storedValues(table, text)
   if (stored === null) return null
   return Object.fromEntries(

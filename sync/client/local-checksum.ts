@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Stored, StoredRow } from '../../schema/codec.ts'
-import { agentColumnsAt, type TableDefinition } from '../../schema/define.ts'
+import { agentColumnsAt } from '../../schema/columns-at.ts'
+import type { TableDefinition } from '../../schema/define.ts'
 import { allTables } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'

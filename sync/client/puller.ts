@@ -106,7 +106,9 @@ export class Puller {
       for await (const batch of transport.live?.(from, either) ?? []) {
         if (isOver()) return
         onBatch()
-        await this.#apply(batch, from, slices)
+        const isApplied = await this.#apply(batch, from, slices)
+        // Passed over though the store is not there yet: what follows it would be, too. It is asked for again.
+        if (!isApplied && batch.position > this.cursor().position) return
         from = { ...from, nonce: batch.nonce, position: batch.position, cursor: batch.cursor }
       }
     } catch (error) {
@@ -156,7 +158,8 @@ export class Puller {
     const isOneHistory = now.nonce === from.nonce || now.nonce === batch.nonce
     const { page } = batch
     if (page === null) {
-      if (isOneHistory && batch.position < now.position) return false
+      // Beyond it already, by the stream: whoever asked has what it asked for.
+      if (isOneHistory && batch.position < now.position) return true
       if (!isOneHistory || from.position > now.position) return false
       this.#applyNow(batch)
       return true

@@ -1,20 +1,19 @@
 import { AgentDBError } from '../../schema/errors.ts'
 import { timestampOfMicros, type Clock } from '../../schema/values/timestamp.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
-import { readIdentity, type Connection } from '../../src/internal-for-sync.ts'
-import type { ChecksumResponse, PushRequest } from '../protocol/messages.ts'
+import type { Connection } from '../../src/internal-for-sync.ts'
+import type { ChecksumResponse } from '../protocol/messages.ts'
 import type { AppliedBatch, Change } from './apply-batch.ts'
 import { Backoff } from './backoff.ts'
 import { Emitter } from './emitter.ts'
-import { forkStore, lastFork, markIntroduced, unintroduced, type Fork } from './fork-store.ts'
+import { forkStore, lastFork, type Fork } from './fork-store.ts'
 import { heal } from './healer.ts'
 import type { Healed } from './heal-store.ts'
 import { pruneKept } from './kept.ts'
 import { localChecksum } from './local-checksum.ts'
-import { noteCentreIsBehind } from './newer-schema.ts'
-import { Outbox } from './outbox.ts'
 import type { Outcome } from './outcome-log.ts'
 import { countParked, holdsAny, ParkedRetry } from './parked.ts'
+import { hasCode, Pusher } from './pusher.ts'
 import { Puller, type Progress, type StoreCursor } from './puller.ts'
 import { lockStore } from './store-lock.ts'
 import { RetryLaterError, type Transport } from './transport.ts'
@@ -89,8 +88,6 @@ const stopping: ReadonlySet<string> = new Set([
   'STORE_CORRUPT',
 ])
 
-/** How long a push waits for its acknowledgement before it is sent again. */
-const ACKNOWLEDGEMENT_MS_MAX = 15_000
 /** After a stream that brought nothing, single requests do for this long. */
 const LIVE_RETRY_MS = 5 * 60_000
 /** Writes of other processes are looked for this often. */
@@ -102,7 +99,7 @@ const OUTBOX_POLL_MS = 1000
  */
 export class SyncEngine {
   readonly #options: EngineOptions
-  readonly #outbox: Outbox
+  readonly #pusher: Pusher
   readonly #emitter = new Emitter<SyncEvents>()
   readonly #abort = new AbortController()
   readonly #lock: { release(): void }
@@ -112,14 +109,8 @@ export class SyncEngine {
   #state: SyncState = 'idle'
   #lastError: SyncStatus['lastError']
   #nextRetryAt: string | undefined
-  /** Sent and not yet acknowledged; a hint only, lost on restart. */
-  #sentThrough = 0
-  #sentAtMs = 0
   #wake: (() => void) | undefined
-  #exclusive: Promise<unknown> = Promise.resolve()
   #loops: Promise<unknown> | undefined
-  /** A client that the centre was told the ancestor of. */
-  #introduced: string | undefined
   #liveAfterMs = 0
   /** The last pull came through, and no later one has failed. */
   #isPulling = false
@@ -130,7 +121,6 @@ export class SyncEngine {
     this.#options = options
     const { connection } = options
     this.#lock = lockStore(connection.path)
-    this.#outbox = new Outbox(connection)
     this.#parked = new ParkedRetry(connection)
     this.#backoff = new Backoff({
       minMs: options.retryMinMs,
@@ -143,6 +133,12 @@ export class SyncEngine {
       isOver: () => this.#isOver(),
       onApplied: (applied) => this.#applied(applied),
       onProgress: (progress) => this.#emitter.emit('progress', progress),
+    })
+    this.#pusher = new Pusher({
+      ...options,
+      signal: this.#abort.signal,
+      cursor: () => this.#cursor(),
+      onStoreFork: (clientId, error) => this.#fork(clientId, error),
     })
     this.#stopListening = connection.onCommit(() => this.#wake?.())
   }
@@ -161,7 +157,7 @@ export class SyncEngine {
     const { connection, clock } = this.#options
     const open = connection.isOpen
     const cursor = open ? this.#cursor() : undefined
-    const pending = open ? this.#outbox.pending() : undefined
+    const pending = open ? this.#pusher.pending() : undefined
     const oldest = pending?.oldestClock
     return {
       state: this.#state,
@@ -182,7 +178,7 @@ export class SyncEngine {
     this.#mustRun()
     this.#parked.now()
     let { clientId } = this.#cursor()
-    let { lastSeq } = this.#outbox.pending()
+    let { lastSeq } = this.#pusher.pending()
     try {
       for (let rounds = 0; ; rounds++) {
         if (rounds > DRAIN_ROUNDS_MAX)
@@ -192,17 +188,17 @@ export class SyncEngine {
           )
         let wasHeld = false
         try {
-          await this.#pushAll(rounds > 0)
+          await this.#pusher.pushAll(rounds > 0)
           wasHeld = holdsAny(this.#options.connection)
           await this.#pullOnce(0)
         } catch (error) {
-          if (!isForkOfHistory(error)) throw error
+          if (!hasCode(error, 'FORKED')) throw error
           await this.#heal()
           continue
         }
         const stands = this.#cursor()
         const isReleased = wasHeld && !holdsAny(this.#options.connection)
-        if (stands.clientId !== clientId || isReleased) ({ lastSeq } = this.#outbox.pending())
+        if (stands.clientId !== clientId || isReleased) ({ lastSeq } = this.#pusher.pending())
         else if (stands.ackedSeq >= lastSeq) return
         ;({ clientId } = stands)
       }
@@ -229,7 +225,7 @@ export class SyncEngine {
     this.#abort.abort()
     this.#wake?.()
     await this.#loops
-    await this.#exclusive.catch(() => undefined)
+    await this.#pusher.rest()
     this.#lock.release()
   }
 
@@ -264,7 +260,7 @@ export class SyncEngine {
 
   async #pushStep(): Promise<void> {
     this.#parked.ifDue()
-    await this.#pushAll(false)
+    await this.#pusher.pushAll(false)
     // Where only the push had failed, the stream goes on and would not say that all is well again.
     if (this.#isPulling && this.#state !== 'live' && !this.#isOver()) this.#become('live')
     await new Promise<void>((done) => {
@@ -293,7 +289,7 @@ export class SyncEngine {
 
   async #follow(): Promise<void> {
     await this.#options.checkToken()
-    await this.#mustBeKnown()
+    await this.#pusher.mustBeKnown()
     const { clientId } = this.#cursor()
     let hasBatches = false
     try {
@@ -302,67 +298,12 @@ export class SyncEngine {
         this.#backoff.reset()
       })
     } catch (error) {
-      if (isStoreFork(error)) return this.#fork(clientId, error)
+      if (hasCode(error, 'STORE_FORKED')) return this.#fork(clientId, error)
       // A proxy that buffers swallows a stream, but not an answer.
-      if (!hasBatches && isUnreachable(error)) this.#liveAfterMs = performance.now() + LIVE_RETRY_MS
+      if (!hasBatches && hasCode(error, 'UNREACHABLE'))
+        this.#liveAfterMs = performance.now() + LIVE_RETRY_MS
       throw error
     }
-  }
-
-  /** Sends what has not been sent; what stays unacknowledged for long is sent again from there. */
-  async #pushAll(again: boolean): Promise<void> {
-    await this.#options.checkToken()
-    await this.#serialized(async () => {
-      for (;;) {
-        await this.#introduce()
-        const { clientId, ackedSeq, hydrating } = this.#cursor()
-        // Pages are of no one position; what is written on top of them is sent when they are whole.
-        if (hydrating && unintroduced(this.#options.connection) === undefined) return
-        const overdue = performance.now() - this.#sentAtMs > ACKNOWLEDGEMENT_MS_MAX
-        if (this.#sentThrough < ackedSeq || again || overdue) this.#sentThrough = ackedSeq
-        again = false
-        const request = this.#outbox.nextPush(this.#sentThrough + 1)
-        if (request === undefined) return markIntroduced(this.#options.connection, clientId)
-        const nextSeq = await this.#push(request)
-        // A batch may have shown meanwhile that these numbers are another's.
-        if (nextSeq === undefined || this.#cursor().clientId !== request.clientId) continue
-        this.#sentThrough = Math.max(nextSeq - 1, this.#sentThrough)
-        this.#sentAtMs = performance.now()
-      }
-    })
-  }
-
-  /**
-   * Where to go on; undefined where the queue is another now: the centre has other work under these numbers, and the store
-   * forked, or does not know yet what it was sent.
-   */
-  async #push(request: PushRequest): Promise<number | undefined> {
-    try {
-      return (await this.#options.transport.push(request, this.#abort.signal)).nextSeq
-    } catch (error) {
-      if (isBehind(error) && noteCentreIsBehind(this.#options.connection)) return undefined
-      if (!isStoreFork(error)) throw error
-      this.#fork(request.clientId, error)
-      return undefined
-    }
-  }
-
-  /** Tells the centre what the store was before it forked. Nothing may come before this. */
-  async #introduce(): Promise<void> {
-    const { connection, transport } = this.#options
-    const { clientId } = readIdentity(connection)
-    const ancestor = unintroduced(connection)
-    if (ancestor === undefined || this.#introduced === clientId) return
-    await transport.introduce({ clientId, ...ancestor }, this.#abort.signal)
-    this.#introduced = clientId
-  }
-
-  /**
-   * After a fork all that is pending is sent before anything is pulled: some of it the centre may have applied, and its
-   * rows are to come in the batch that says so.
-   */
-  async #mustBeKnown(): Promise<void> {
-    if (unintroduced(this.#options.connection) !== undefined) await this.#pushAll(false)
   }
 
   /** The centre knows other work under the numbers of a client: from now on the store is another one. */
@@ -371,7 +312,7 @@ export class SyncEngine {
     const at = timestampOfMicros(clock())
     const fork = forkStore(connection, from, { at, reason: error.message })
     if (fork === undefined) return
-    this.#sentThrough = 0
+    this.#pusher.forgetSent()
     this.#puller.interrupt()
     this.#emitter.emit('fork', fork)
     this.#emitter.emit('status', this.status())
@@ -390,7 +331,7 @@ export class SyncEngine {
     const { connection, transport, clock } = this.#options
     const at = timestampOfMicros(clock())
     const { healed, fork } = await heal({ connection, transport, signal: this.#abort.signal, at })
-    this.#sentThrough = 0
+    this.#pusher.forgetSent()
     this.#puller.interrupt()
     if (fork !== undefined) this.#emitter.emit('fork', fork)
     if (healed !== undefined) this.#emitter.emit('heal', healed)
@@ -400,7 +341,7 @@ export class SyncEngine {
 
   /** What is left of an error: nothing where the store could be brought in line. */
   async #mended(error: unknown): Promise<unknown> {
-    if (!isForkOfHistory(error)) return error
+    if (!hasCode(error, 'FORKED')) return error
     try {
       return await this.#heal()
     } catch (failure) {
@@ -408,22 +349,15 @@ export class SyncEngine {
     }
   }
 
-  /** One push at a time: two in flight could arrive in the other order. */
-  #serialized<T>(work: () => Promise<T>): Promise<T> {
-    const next = this.#exclusive.catch(() => undefined).then(work)
-    this.#exclusive = next
-    return next
-  }
-
   async #pullOnce(waitMs: number): Promise<void> {
     await this.#options.checkToken()
     for (;;) {
-      await this.#mustBeKnown()
+      await this.#pusher.mustBeKnown()
       const { clientId } = this.#cursor()
       try {
         return await this.#puller.pull(waitMs)
       } catch (error) {
-        if (!isStoreFork(error)) throw error
+        if (!hasCode(error, 'STORE_FORKED')) throw error
         this.#fork(clientId, error)
       }
     }
@@ -449,7 +383,7 @@ export class SyncEngine {
     const code = error instanceof AgentDBError ? error.code : 'SERVER_ERROR'
     const message = error instanceof Error ? error.message : String(error)
     this.#lastError = { code, message, at: timestampOfMicros(this.#options.clock()) }
-    this.#sentThrough = 0
+    this.#pusher.forgetSent()
     if (stopping.has(code)) {
       this.#abort.abort()
       this.#become('stopped')
@@ -501,15 +435,3 @@ const DRAIN_ROUNDS_MAX = 20
 
 /** As long as a restored database may lack what its clients have. */
 const HEALING_WINDOW_MS = 7 * 24 * 3_600_000
-
-const isForkOfHistory = (error: unknown): boolean =>
-  error instanceof AgentDBError && error.code === 'FORKED'
-
-const isStoreFork = (error: unknown): error is AgentDBError =>
-  error instanceof AgentDBError && error.code === 'STORE_FORKED'
-
-const isBehind = (error: unknown): boolean =>
-  error instanceof AgentDBError && error.code === 'SCHEMA_BEHIND'
-
-const isUnreachable = (error: unknown): boolean =>
-  error instanceof AgentDBError && error.code === 'UNREACHABLE'

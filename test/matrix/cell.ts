@@ -131,7 +131,13 @@ class Cell {
     await using server = await serve({ port: 0, databaseUrl: this.#databaseUrl })
     await server.db
       .insertInto('users')
-      .values({ id: userId, email: 'm@b.co', username: 'matrix', password_hash: 'x', status: 'active' })
+      .values({
+        id: userId,
+        email: 'm@b.co',
+        username: 'matrix',
+        password_hash: 'x',
+        status: 'active',
+      })
       .execute()
     for (const id of this.#conversations)
       await server.db.insertInto('conversations').values({ id, user_id: userId }).execute()

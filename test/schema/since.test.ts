@@ -1,12 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { valueBeforeAdded } from '../../schema/codec.ts'
+import { agentColumnsAt, gainedBetween } from '../../schema/columns-at.ts'
 import {
-  agentColumnsAt,
   boolean,
   defineEnum,
   defineTable,
   enumOf,
-  gainedBetween,
   mustColumn,
   text,
   textArray,

@@ -29,7 +29,7 @@ const pulls: unknown[] = []
 const realFetch = globalThis.fetch
 globalThis.fetch = async (input, init) => {
   const response = await realFetch(input, init)
-  if (!response.ok || !String(input).includes('/sync/v1/pull?')) return response
+  if (!response.ok || !response.url.includes('/sync/v1/pull?')) return response
   const bytes = new Uint8Array(await response.clone().arrayBuffer())
   const batch = decodeMessage(pullResponseSchema, bytes, response.headers.get('content-type') ?? '')
   const counts = batch.shapes.map(({ table, columns }, i) => ({
@@ -55,13 +55,13 @@ sync.on('outcome', (outcome) => outcomes.push(outcome))
 sync.on('progress', (progress) => tell({ progress }))
 
 let told = 0
-let isWorking = true
+const shift = { isOn: true }
 let working: Promise<{ written: number; counted: number }> | undefined
 
 async function work(counter: string): Promise<{ written: number; counted: number }> {
   let written = 0
   let counted = 0
-  for (; isWorking; written++) {
+  for (; shift.isOn; written++) {
     const conversation = db.conversations.create({ title: `t${written}` }).id
     db.messages.create({ conversation_id: conversation, role: 'user', content: 'm' })
     db.incidents.create({ title: `i${written}`, severity: 'low', source: 'probe' })
@@ -72,7 +72,8 @@ async function work(counter: string): Promise<{ written: number; counted: number
     }
     // Lets the sync take its turns.
     await nextTurn()
-    while (isWorking && sync.status().pending > 20) await new Promise((done) => setTimeout(done, 1))
+    while (shift.isOn && sync.status().pending > 20)
+      await new Promise((done) => setTimeout(done, 1))
   }
   return { written, counted }
 }
@@ -106,7 +107,7 @@ const asked: Readonly<Record<string, (...of: never[]) => unknown>> = {
   told: () => told,
   /** Ends that, and tells how often it wrote and counted. */
   async rest() {
-    isWorking = false
+    shift.isOn = false
     return working
   },
   now: () => sync.now(),

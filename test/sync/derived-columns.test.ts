@@ -21,12 +21,12 @@ beforeEach(async () => {
 describe('statistics of a conversation', () => {
   test('count a message once that two agents deleted, while the later delete is pending', async () => {
     const say = (content: string): string =>
-      a.db.messages.create(({
-	conversation_id: conversationId,
-	role: 'user',
-	content,
-	tokens_used: 7
-})).id
+      a.db.messages.create({
+        conversation_id: conversationId,
+        role: 'user',
+        content,
+        tokens_used: 7,
+      }).id
     const [first] = [say('first'), say('second')]
     for (const agent of [a, b, a]) await agent.sync()
     a.db.messages.delete(first)

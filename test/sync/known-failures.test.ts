@@ -45,6 +45,7 @@ import { SCHEMA_VERSION } from '../../schema/version.ts'
 import { Database } from '../../server/postgres/database.ts'
 import { Feed } from '../../server/sync/feed.ts'
 import { LogTail } from '../../server/sync/log-tail.ts'
+import { PullBuilder } from '../../server/sync/pull-response.ts'
 import { ClientBindings } from '../../server/sync/principal.ts'
 import { pruneLog } from '../../server/sync/retention.ts'
 import { AgentDB } from '../../src/index.ts'
@@ -357,20 +358,21 @@ describe('what is no reason to read the whole scope again', () => {
 })
 
 describe('a neighbour that writes much', () => {
-  test('costs others no row and no statement more', async () => {
-    const direct = await Database.open({
-      url: database.url,
-      folder: undefined,
-      connectionsMax: 4,
-    })
+  test.each([
+    ['a server that remembers the batches', true],
+    ['a server that has just started, and reads the log', false],
+  ])('costs others no row and no statement more, at %s', async (_what, remembers) => {
+    const direct = await Database.open({ url: database.url, folder: undefined, connectionsMax: 4 })
     const clientId = newId()
+    const bindings = new ClientBindings()
     const secret = Buffer.alloc(32, 7)
+    let tail = new LogTail(direct, 60_000)
     const pull = async (cursor?: string) => {
-      // A server that has just started remembers no batch: it reads the log.
-      const tail = new LogTail(direct, 60_000)
+      if (!remembers) tail = new LogTail(direct, 60_000)
       await tail.refresh()
       const query = vi.spyOn(direct, 'query')
-      const answer = await new Feed(direct, tail, new ClientBindings(), secret, systemClock).pull({
+      const add = vi.spyOn(PullBuilder.prototype, 'add')
+      const answer = await new Feed(direct, tail, bindings, secret, systemClock).pull({
         claims: { userId: user.id, agentId: 'quiet' },
         clientId,
         cursor,
@@ -380,10 +382,14 @@ describe('a neighbour that writes much', () => {
         signal: new AbortController().signal,
       })
       const results = await Promise.all(query.mock.results.map(({ value }) => value))
-      query.mockRestore()
-      await tail.close()
-      const rows = results.reduce((sum, result) => sum + result.rows.length, 0)
-      return { answer, statements: results.length, rows }
+      const entries = add.mock.calls.length
+      vi.restoreAllMocks()
+      return {
+        answer,
+        entries,
+        statements: results.length,
+        rows: results.reduce((sum, result) => sum + result.rows.length, 0),
+      }
     }
     const { cursor } = (await pull()).answer
     await conversationOf(user, 'quiet')
@@ -394,10 +400,12 @@ describe('a neighbour that writes much', () => {
         .insertInto('conversations')
         .values(Array.from({ length: 200 }, () => ({ user_id: neighbour.id, title: 'loud' })))
         .execute()
+    await tail.refresh()
     const after = await pull(cursor)
     // The neighbour's profile is news to everyone.
     expect(after.answer.rows.length).toBe(before.answer.rows.length + 1)
-    expect(after.rows).toBe(before.rows + 1)
+    expect(after.entries).toBe(before.entries + 1)
+    expect(after.rows).toBe(before.rows + (remembers ? 0 : 1))
     expect(after.statements).toBe(before.statements)
     await direct.close()
   })

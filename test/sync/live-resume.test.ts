@@ -11,14 +11,12 @@ const empty = (nonce: string, position: number): PullResponse => ({
   cursor: `cursor-${position}`,
   clock: 1,
   page: null,
-  ...{
-    shapes: [],
-    rows: [],
-    gone: [],
-    watermark: null,
-    outcomes: [],
-    conflicts: [],
-  },
+  shapes: [],
+  rows: [],
+  gone: [],
+  watermark: null,
+  outcomes: [],
+  conflicts: [],
 })
 
 const refuse = (): Promise<never> => Promise.reject(new Error('is not asked for'))
@@ -58,11 +56,9 @@ test('a stream whose batch could not be applied is asked for again from where th
     clock: systemClock,
     random: () => 0,
     checkToken: async () => undefined,
-    ...{
-      pullWaitMs: 1e3,
-      retryMinMs: 10,
-      retryMaxMs: 10,
-    },
+    pullWaitMs: 1e3,
+    retryMinMs: 10,
+    retryMaxMs: 10,
   })
   engine.start()
   await askedAgain

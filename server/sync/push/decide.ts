@@ -10,7 +10,7 @@ import { jsonRow } from './row-json.ts'
 import type { ClientTransaction, Mutation } from './transaction.ts'
 
 export { jsonRow }
-export type { Decision, DecisionContext, LostValue, Write }
+export type { Decision, DecisionContext }
 
 /** Decides one transaction: everything it writes, or nothing and why. */
 export function decideTransaction(

@@ -1,0 +1,322 @@
+import { copyFileSync, existsSync, rmSync } from 'node:fs'
+import { AgentDB } from '../../src/index.ts'
+import { internalsOf, type Connection } from '../../src/internal-for-sync.ts'
+import { SyncEngine, type SyncStatus } from '../../sync/client/sync-engine.ts'
+import type { Outcome } from '../../sync/client/outcome-log.ts'
+import { SimTransport, type Network } from './network.ts'
+import type { SqliteHooks } from './sqlite-hooks.ts'
+import type { Random } from './random.ts'
+import type { Trace } from './trace.ts'
+import { EPOCH_MS } from './virtual-time.ts'
+
+/** One mutation of a local transaction, as the outbox has it. */
+export interface LocalMutation {
+  readonly tbl: number
+  readonly id: string
+  readonly op: 'insert' | 'update' | 'delete'
+  readonly patch: string | null
+  readonly pushed: number
+}
+
+export interface LocalCommit {
+  readonly id: string
+  readonly seq: number
+  readonly clock: number
+  /** Where the store stood when it was committed. */
+  readonly base: { readonly nonce: string | null; readonly position: number }
+  readonly mutations: readonly LocalMutation[]
+}
+
+/** What the world around an agent gives it. */
+export interface AgentWorld {
+  readonly network: Network
+  readonly hooks: SqliteHooks
+  readonly random: Random
+  readonly trace: Trace
+  readonly elapsedMs: () => number
+  /** Told of every local commit once it is known of. */
+  readonly onCommit: (commit: LocalCommit) => void
+}
+
+/** Error codes that the network and the centre may cause; any other is a failure of the engine. */
+const expectedCodes: ReadonlySet<string> = new Set([
+  'UNREACHABLE',
+  'OVERLOADED',
+  'DATABASE_UNREACHABLE',
+  'FORBIDDEN',
+  'STORE_CLOSED',
+])
+
+/** Deadlocks and races for a version that went on for too long at the centre: sent again. */
+const isRetried = (message: string): boolean =>
+  /^the centre failed: (?:deadlock|duplicate key value violates uq_workflow)/.test(message)
+
+const filesOf = (path: string): [string, string] => [path, `${path}-wal`]
+
+function copyStore(from: string, to: string): void {
+  const targets = filesOf(to)
+  for (const [i, source] of filesOf(from).entries()) {
+    const target = targets[i] ?? ''
+    if (existsSync(source)) copyFileSync(source, target)
+    else rmSync(target, { force: true })
+  }
+}
+
+/** An agent on a machine of its own: real store, real engine, a clock that may be wrong, a process that may die. */
+export class SimAgent {
+  readonly name: string
+  readonly userId: string
+  readonly path: string
+  /** Agents that are copies of one file. */
+  readonly family: string
+  /** Everything that was committed here and that the file still has to know. */
+  readonly commits = new Map<string, LocalCommit>()
+  /** Those that a batch has acknowledged, under whatever number they then had. */
+  readonly settled = new Set<string>()
+  /** What a power cut took back. */
+  readonly lost = new Map<string, LocalCommit>()
+  /** Outcomes of every life, in order. */
+  readonly outcomes: Outcome[] = []
+  /** What the engine reported that it never should. */
+  readonly failures: string[] = []
+  /** Whether batches were applied whose outcomes the process did not live to hear of. */
+  hasMissedOutcomes = false
+  isForked = false
+  /** Whether it became a client of its own, since the centre knew other work under its numbers. */
+  hasForked = false
+  skewMs: number
+  lives = 0
+  readonly #world: AgentWorld
+  #db: AgentDB | undefined
+  #engine: SyncEngine | undefined
+  #hasCut = false
+  #clientId: string | undefined
+  #isFlushing = false
+  #outcomesAtCut = 0
+
+  constructor(
+    world: AgentWorld,
+    options: { name: string; userId: string; path: string; family: string; skewMs: number },
+  ) {
+    this.#world = world
+    this.name = options.name
+    this.userId = options.userId
+    this.path = options.path
+    this.family = options.family
+    this.skewMs = options.skewMs
+    world.hooks.register(this.path, {
+      clock: () => this.clock(),
+      onSynchronous: (mode) => {
+        // A flush has ended: what was committed before it cannot be cut off any more.
+        if (this.#isFlushing && mode !== 'full') this.#hasCut = false
+        this.#isFlushing = mode === 'full'
+      },
+    })
+  }
+
+  readonly clock = (): number =>
+    Math.floor((EPOCH_MS + this.#world.elapsedMs() + this.skewMs) * 1000)
+
+  /** Differs when anything in the store does: checks look again. */
+  get changes(): number {
+    const row = this.connection.get<{ n: number }>('SELECT total_changes() AS n')
+    return this.lives * 1e9 + (row?.n ?? 0)
+  }
+
+  get isAlive(): boolean {
+    return this.#db !== undefined
+  }
+
+  get db(): AgentDB {
+    if (this.#db === undefined) throw new Error(`${this.name} is dead`)
+    return this.#db
+  }
+
+  get connection(): Connection {
+    return internalsOf(this.db).connection
+  }
+
+  get engine(): SyncEngine {
+    if (this.#engine === undefined) throw new Error(`${this.name} is dead`)
+    return this.#engine
+  }
+
+  get status(): SyncStatus | undefined {
+    return this.#engine?.status()
+  }
+
+  async start(): Promise<void> {
+    const { random, network, trace } = this.#world
+    this.lives += 1
+    const { path, userId, clock } = this
+    this.#db = await AgentDB.open({ path, userId, agentId: this.family, clock })
+    this.observe()
+    const claims = { userId, agentId: this.family }
+    const engine = new SyncEngine({
+      connection: this.connection,
+      clock,
+      transport: new SimTransport(network, this.name, claims, random.chance(0.5)),
+      random: random.float,
+      checkToken: async () => undefined,
+      pullWaitMs: 25_000,
+      retryMinMs: 100,
+      retryMaxMs: 10_000,
+    })
+    this.#engine = engine
+    engine.on('outcome', (outcome) => {
+      this.outcomes.push(outcome)
+      this.#world.trace.add(
+        this.name,
+        `outcome ${outcome.transaction}.${outcome.n} ${outcome.kind} ${outcome.reason ?? ''}`,
+      )
+    })
+    engine.on('fork', ({ pending }) => {
+      trace.add(this.name, `becomes a client of its own, with ${pending} transactions pending`)
+      this.hasForked = true
+      this.observe()
+    })
+    engine.on('status', (status) => this.#onStatus(engine, status))
+    engine.start()
+  }
+
+  #onStatus(engine: SyncEngine, { state, lastError }: SyncStatus): void {
+    if (engine !== this.#engine || !this.connection.isOpen) return
+    if (lastError === undefined || (state !== 'waiting' && state !== 'stopped')) return
+    if (lastError.code === 'FORKED') {
+      this.isForked = true
+      this.#world.trace.add(this.name, `stopped: ${lastError.message}`)
+    } else if (!expectedCodes.has(lastError.code) && !isRetried(lastError.message)) {
+      this.failures.push(`${lastError.code}: ${lastError.message}`)
+    }
+  }
+
+  /** Runs a program's write. What the store refuses does not happen; returns whether the process survived. */
+  write(what: string, work: (db: AgentDB) => void): boolean {
+    let refused = ''
+    try {
+      work(this.db)
+    } catch (error) {
+      refused = ` refused: ${error instanceof Error ? error.message : String(error)}`
+    }
+    if (!this.connection.isOpen) return false
+    this.#world.trace.add(this.name, `${what}${refused}`)
+    this.observe()
+    return true
+  }
+
+  /** The program asks to be drained now; beside the loops, which go on. */
+  syncNow(): void {
+    this.#world.trace.add(this.name, 'sync now')
+    this.#engine?.now().catch(() => undefined)
+  }
+
+  /** Notes what was committed since. */
+  observe(): void {
+    const newest = this.connection.all<Omit<LocalCommit, 'mutations' | 'base'>>(
+      'SELECT id, seq, clock FROM sync_tx ORDER BY seq',
+    )
+    const state = this.connection.get<{
+      client: string
+      ancestor: string | null
+      nonce: string | null
+      position: number
+    }>('SELECT client_id AS client, ancestor, nonce, position FROM sync_state')
+    if (state === undefined) return
+    if (this.#clientId !== undefined && this.#clientId !== state.client)
+      this.#settleBefore(state.ancestor)
+    this.#clientId = state.client
+    const base = { nonce: state.nonce, position: state.position }
+    for (const commit of newest) {
+      const { id, seq } = commit
+      const known = this.commits.get(id)
+      if (known !== undefined) {
+        if (known.seq !== seq) this.commits.set(id, { ...known, seq })
+        continue
+      }
+      const mutations = this.connection.all<LocalMutation>(
+        'SELECT tbl, id, op, patch, pushed FROM sync_log WHERE tx = ? ORDER BY n',
+        seq,
+      )
+      const made = { ...commit, base, mutations }
+      this.commits.set(id, made)
+      this.#world.onCommit(made)
+    }
+  }
+
+  /** The store forked: the numbers begin anew, and up to where the old ones were acknowledged it says itself. */
+  #settleBefore(ancestor: string | null): void {
+    const { ancestor: before } = JSON.parse(ancestor ?? '{}') as { ancestor?: { seq: number } }
+    const acked = before?.seq ?? 0
+    for (const { id, seq } of this.commits.values()) if (seq <= acked) this.settled.add(id)
+  }
+
+  /** Whether the process of the store died at a planned statement. */
+  get hasDied(): boolean {
+    return this.#db !== undefined && !this.connection.isOpen
+  }
+
+  /** The process ends: nothing of its memory is left, nothing of it runs on. */
+  die(): void {
+    const { trace } = this.#world
+    if (this.#db === undefined) return
+    // Its death may lie between the commit of a batch and the telling of its outcomes.
+    if (this.hasDied) this.hasMissedOutcomes = true
+    this.#world.hooks.endProcess(this.path)
+    // Nothing is left that it could do; this only ends its loops.
+    this.#engine?.close().catch(() => undefined)
+    this.#db = undefined
+    this.#engine = undefined
+    trace.add(this.name, 'dies')
+  }
+
+  /** Keeps what a power cut from here on would leave, unless an older state is kept. */
+  rememberForCut(): void {
+    if (this.#hasCut) return
+    copyStore(this.path, `${this.path}.cut`)
+    this.#hasCut = true
+    this.#outcomesAtCut = this.outcomes.length
+  }
+
+  /** The machine loses power: the file goes back to a commit that was not flushed. Says whether there is one. */
+  cutPower(): boolean {
+    if (!this.#hasCut) return false
+    this.die()
+    copyStore(`${this.path}.cut`, this.path)
+    this.#hasCut = false
+    // The batches that brought these come again.
+    this.outcomes.length = this.#outcomesAtCut
+    this.#world.trace.add(this.name, 'loses power')
+    return true
+  }
+
+  /** After a power cut: what is not in the file any more never was. */
+  forgetLost(): void {
+    const state = this.connection.get<{ acked: number }>(
+      'SELECT acked_seq AS acked FROM sync_state',
+    )
+    const kept = new Set(
+      this.connection.all<{ id: string }>('SELECT id FROM sync_tx').map(({ id }) => id),
+    )
+    // What was acknowledged after the copy is in the queue again.
+    for (const id of kept) this.settled.delete(id)
+    for (const commit of this.commits.values()) {
+      if (kept.has(commit.id) || this.settled.has(commit.id)) continue
+      if (commit.seq <= (state?.acked ?? 0)) continue
+      this.commits.delete(commit.id)
+      this.lost.set(commit.id, commit)
+    }
+  }
+
+  /** A copy of the file on another machine. */
+  clone(name: string, path: string, skewMs: number): SimAgent {
+    copyStore(this.path, path)
+    const { userId, family } = this
+    const twin = new SimAgent(this.#world, { name, userId, path, family, skewMs })
+    for (const [id, commit] of this.commits) twin.commits.set(id, commit)
+    for (const id of this.settled) twin.settled.add(id)
+    twin.#clientId = this.#clientId
+    twin.outcomes.push(...this.outcomes)
+    twin.hasMissedOutcomes = this.hasMissedOutcomes
+    return twin
+  }
+}

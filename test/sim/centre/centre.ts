@@ -1,0 +1,35 @@
+import type { StoredRow } from '../../../schema/codec.ts'
+import type { TableName } from '../../../schema/tables.ts'
+import type { PullParameters } from '../../../sync/client/transport.ts'
+
+export interface Claims {
+  readonly userId: string
+  readonly agentId: string
+}
+
+/** A statement of an operator at the centre. */
+export type Statement =
+  | { readonly op: 'insert'; readonly table: TableName; readonly row: StoredRow }
+  | {
+      readonly op: 'update'
+      readonly table: TableName
+      readonly id: string
+      readonly values: StoredRow
+    }
+  | { readonly op: 'delete'; readonly table: TableName; readonly id: string }
+
+/** A centre as the network and the workload see it. Messages are bytes; errors are `AgentDBError`s, as on the wire. */
+export interface SimCentre extends AsyncDisposable {
+  push(claims: Claims, bytes: Uint8Array, signal: AbortSignal): Promise<Uint8Array>
+  pull(claims: Claims, parameters: PullParameters, signal: AbortSignal): Promise<Uint8Array>
+  introduce(claims: Claims, bytes: Uint8Array, signal: AbortSignal): Promise<Uint8Array>
+  /** Batches one after another, over one connection. */
+  live(claims: Claims, parameters: PullParameters, signal: AbortSignal): AsyncGenerator<Uint8Array>
+  checksum(claims: Claims, signal: AbortSignal): Promise<Uint8Array>
+  /** SQL at the centre, past every agent: one transaction, rolled back at its end when asked. */
+  execute(statements: readonly Statement[], rollBack: boolean): Promise<void>
+  /** Rows of a table as they are committed now, stored forms, by id. */
+  rows(table: TableName): Promise<readonly StoredRow[]>
+  /** The database dies and comes back. */
+  crash(): Promise<void>
+}

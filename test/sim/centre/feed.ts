@@ -1,0 +1,401 @@
+import type { TableDefinition } from '../../../schema/define.ts'
+import { AgentDBError } from '../../../schema/errors.ts'
+import { profileKey, roleAccess, scopeKeys, userKey } from '../../../schema/role-access.ts'
+import { allTables } from '../../../schema/tables.ts'
+import { users } from '../../../schema/tables/users.ts'
+import { newId } from '../../../schema/values/id.ts'
+import { SCHEMA_VERSION } from '../../../schema/version.ts'
+import {
+  signCursor,
+  verifyCursor,
+  type Cursor,
+  type PageMark,
+} from '../../../server/sync/cursor.ts'
+import { scopeChange, type ScopeChange } from '../../../server/sync/rescope.ts'
+import { PullBuilder } from '../../../server/sync/pull-response.ts'
+import type { PullParameters } from '../../../sync/client/transport.ts'
+import { isVisible, parseSnapshot } from '../../../sync/merge/snapshot.ts'
+import type { ChecksumResponse, PullResponse } from '../../../sync/protocol/messages.ts'
+import type { Claims } from './centre.ts'
+import { tableChecksums } from './checksum.ts'
+import { imageOf } from './image.ts'
+import {
+  rowKey,
+  snapshotText,
+  type BatchRow,
+  type LogRow,
+  type ModelDatabase,
+} from './model-database.ts'
+import type { Principal, Principals } from './principals.ts'
+
+type LogEntry = Parameters<PullBuilder['add']>[0]
+
+const entryOf = ({ tbl, id, image, keysBefore, keysAfter }: LogRow): LogEntry => ({
+  tbl,
+  id,
+  image: image === null ? null : JSON.stringify(image),
+  keysBefore,
+  keysAfter,
+})
+
+type PageReason = NonNullable<NonNullable<PullResponse['page']>['reason']>
+
+interface PageStep {
+  readonly from: BatchRow
+  readonly mark: PageMark
+  readonly principal: Principal
+  readonly first: boolean
+  readonly reason: PageReason | undefined
+}
+
+/** Writes of others at the centre are looked for this often while someone waits. */
+const POLL_MS = 200
+
+export const CURSOR_SECRET = new TextEncoder().encode('a secret of the simulated centre')
+
+/** One sync server's feed: its own tail of the log, over the one database. */
+export class ModelFeed {
+  readonly #database: ModelDatabase
+  readonly #principals: Principals
+  readonly #pause: () => Promise<void>
+  readonly #waiting = new Set<() => void>()
+  readonly #pageRows: number
+  #head: BatchRow | undefined
+  #refreshing: Promise<void> | undefined
+  #again: Promise<void> | undefined
+  #isPolling = false
+
+  constructor(
+    database: ModelDatabase,
+    principals: Principals,
+    pause: () => Promise<void>,
+    pageRows: number,
+  ) {
+    this.#pageRows = pageRows
+    this.#database = database
+    this.#principals = principals
+    this.#pause = pause
+  }
+
+  async pull(claims: Claims, request: PullParameters, signal: AbortSignal): Promise<PullResponse> {
+    const principal = this.#principals.load(claims)
+    await this.#principals.bind(request.clientId, claims)
+    if (request.cursor === undefined) return this.#firstPage(claims, request, principal)
+    const cursor = verifyCursor(request.cursor, CURSOR_SECRET)
+    if (!this.#database.isOfThisHistory(cursor.nonce, cursor.position))
+      throw new AgentDBError('FORKED', 'the history of the centre does not contain this position')
+    if (cursor.page !== undefined)
+      return this.#nextPage(claims, request, { cursor, mark: cursor.page, principal })
+    return this.#since(claims, request, cursor, principal, signal)
+  }
+
+  async checksum(claims: Claims): Promise<ChecksumResponse> {
+    const principal = this.#principals.load(claims)
+    await this.refresh()
+    const clientId = newId()
+    const keys = scopeKeys({ id: principal.userId, role: principal.role }, clientId)
+    const builder = new PullBuilder({ userId: principal.userId, clientId, keys })
+    for (const entry of this.#scopeRows(principal)) builder.add(entry)
+    const from = this.#database.batches.at(-1)
+    if (from === undefined) throw new Error('the model has no batch')
+    const request = { clientId, ackedSeq: 0 }
+    const { position } = await this.#complete(builder, principal, request, from)
+    return { position, tables: tableChecksums(builder.build()) }
+  }
+
+  async #since(
+    claims: Claims,
+    request: PullParameters,
+    cursor: Cursor,
+    known: Principal,
+    signal: AbortSignal,
+  ): Promise<PullResponse> {
+    const deadline = performance.now() + request.waitMs
+    if (request.waitMs === 0) await this.refresh()
+    let principal = known
+    let { position } = cursor
+    for (;;) {
+      const head = this.#head
+      if (head === undefined || head.position < position) {
+        await this.refresh()
+        continue
+      }
+      const entries = this.#entries(position, head)
+      if (entries.some(({ tbl, id }) => tbl === users.number && id === claims.userId))
+        principal = this.#principals.load(claims)
+      if (principal.role !== cursor.scope) return this.#rescoped(claims, request, cursor, principal)
+      const builder = this.#builder(request.clientId, principal)
+      for (const entry of entries) builder.add(entryOf(entry))
+      if (!builder.isEmpty || performance.now() >= deadline || signal.aborted)
+        return this.#respond(builder, head, principal)
+      position = head.position
+      await this.#waitForBatch(position, deadline - performance.now(), signal)
+    }
+  }
+
+  /** What lies in `(position, head]`, decided by the snapshots. */
+  #entries(position: number, head: BatchRow): LogRow[] {
+    return this.#between(this.#batchAt(position), head)
+  }
+
+  #batchAt(position: number): BatchRow {
+    const batch = this.#database.batches.find((each) => each.position === position)
+    if (batch === undefined) throw new AgentDBError('FORKED', 'this position is not known')
+    return batch
+  }
+
+  #between(from: BatchRow, to: BatchRow): LogRow[] {
+    const [low, high] = [from, to].map(({ snapshot }) => parseSnapshot(snapshotText(snapshot)))
+    if (low === undefined || high === undefined) return []
+    return this.#database.log
+      .filter(({ xid }) => isVisible(BigInt(xid), high) && !isVisible(BigInt(xid), low))
+      .toSorted((a, b) => a.seq - b.seq)
+  }
+
+  async #firstPage(
+    claims: Claims,
+    request: PullParameters,
+    principal: Principal,
+    reason?: PageReason,
+  ): Promise<PullResponse> {
+    await this.refresh()
+    const from = this.#database.batches.at(-1)
+    if (from === undefined) throw new Error('the model has no batch')
+    const total = this.#scopeRows(principal).length
+    const mark = { table: 0, after: null, rows: 0, total }
+    return this.#page(claims, request, { from, mark, principal, first: true, reason })
+  }
+
+  async #nextPage(
+    claims: Claims,
+    request: PullParameters,
+    { cursor, mark, principal }: { cursor: Cursor; mark: PageMark; principal: Principal },
+  ): Promise<PullResponse> {
+    if (principal.role !== cursor.scope)
+      return this.#firstPage(claims, request, principal, 'role_changed')
+    const from = this.#batchAt(cursor.position)
+    return this.#page(claims, request, { from, mark, principal, first: false, reason: undefined })
+  }
+
+  /** A page of rows as they now are; the last is completed with what the log has had since the first. */
+  async #page(
+    claims: Claims,
+    request: PullParameters,
+    { from, mark, principal, first, reason }: PageStep,
+  ): Promise<PullResponse> {
+    const builder = this.#builder(request.clientId, principal)
+    const left = this.#scopeRows(principal).filter(
+      ({ tbl, id }) => tbl > mark.table || (tbl === mark.table && id > (mark.after ?? '')),
+    )
+    const page = left.slice(0, this.#pageRows)
+    for (const entry of page) builder.add(entry)
+    const last = page.at(-1)
+    const rows = mark.rows + page.length
+    const told = { first, rows, total: Math.max(mark.total, rows), ...(reason && { reason }) }
+    if (last !== undefined && left.length > page.length) {
+      const next = { table: last.tbl, after: last.id, rows, total: told.total }
+      return this.#respond(builder, from, principal, { ...told, last: false }, next)
+    }
+    const head = await this.#complete(builder, principal, request, from)
+    const now = this.#principals.load(claims)
+    if (now.role !== principal.role) return this.#firstPage(claims, request, now, 'role_changed')
+    return this.#respond(builder, head, principal, { ...told, last: true })
+  }
+
+  async #complete(
+    builder: PullBuilder,
+    { userId }: Principal,
+    { clientId, ackedSeq }: Pick<PullParameters, 'clientId' | 'ackedSeq'>,
+    from: BatchRow,
+  ): Promise<BatchRow> {
+    this.#readClient(builder, clientId, userId, ackedSeq)
+    await this.#pause()
+    await this.#advance()
+    const to = this.#database.batches.at(-1)
+    if (to === undefined) throw new Error('the model has no batch')
+    for (const entry of this.#between(from, to)) builder.add(entryOf(entry))
+    return to
+  }
+
+  /** Another role than at the cursor: what it lost leaves, what it gained is read, the log tells the rest. */
+  async #rescoped(
+    claims: Claims,
+    request: PullParameters,
+    cursor: Cursor,
+    principal: Principal,
+  ): Promise<PullResponse> {
+    for (let current = principal; ;) {
+      const change = scopeChange(cursor.scope, current.role)
+      if (change === undefined) return this.#firstPage(claims, request, current, 'role_changed')
+      const builder = this.#builder(request.clientId, current, change.lost)
+      this.#readChange(builder, current.userId, change)
+      await this.#pause()
+      await this.#advance()
+      const head = this.#database.batches.at(-1)
+      if (head === undefined) throw new Error('the model has no batch')
+      for (const entry of this.#entries(cursor.position, head)) builder.add(entryOf(entry))
+      const now = this.#principals.load(claims)
+      if (now.role === current.role) return this.#respond(builder, head, current)
+      current = now
+    }
+  }
+
+  #readChange(builder: PullBuilder, userId: string, { lost, gained }: ScopeChange): void {
+    for (const table of allTables) {
+      const { owner } = table
+      if (owner.kind !== 'shared') continue
+      for (const row of this.#database.rowsOf(table.number)) {
+        if (row[owner.column] === userId) continue
+        const place = { tbl: table.number, id: String(row['id']) }
+        const image = JSON.stringify(imageOf(table, row))
+        if (gained.includes(owner.key))
+          builder.add({ ...place, image, keysBefore: [], keysAfter: [owner.key] })
+        if (lost.includes(owner.key))
+          builder.add({ ...place, image: null, keysBefore: [owner.key], keysAfter: [] })
+      }
+    }
+  }
+
+  #scopeRows(principal: Principal): LogEntry[] {
+    return allTables
+      .flatMap((table) => this.#readTable(table, principal))
+      .toSorted((a, b) => a.tbl - b.tbl || (a.id < b.id ? -1 : 1))
+  }
+
+  #readTable(table: TableDefinition, { userId, role }: Principal): LogEntry[] {
+    const { owner } = table
+    if (table.writeClass === 'push-only') return []
+    const isShared = owner.kind === 'shared' && roleAccess[role].read.includes(owner.key)
+    return [...this.#database.rowsOf(table.number)].flatMap((row) => {
+      const id = String(row['id'])
+      const meta = this.#database.meta.read(rowKey(table.number, id))
+      const isOwn = meta?.keys.includes(userKey(userId)) === true
+      if (owner.kind !== 'self' && !isShared && !isOwn) return []
+      const keysAfter = owner.kind === 'self' ? [profileKey] : [userKey(userId)]
+      const image = JSON.stringify(imageOf(table, row))
+      return [{ tbl: table.number, id, image, keysBefore: [], keysAfter }]
+    })
+  }
+
+  #readClient(builder: PullBuilder, clientId: string, userId: string, ackedSeq: number): void {
+    const { clients, outcomes, log } = this.#database
+    const mark = clients.read(clientId)
+    if (mark?.txId != null) builder.addWatermark({ seq: mark.seq, id: mark.txId })
+    for (const [, { clientId: of, outcome }] of outcomes.entries())
+      if (of === clientId && outcome.seq > ackedSeq)
+        builder.addOutcome(JSON.parse(JSON.stringify(outcome)) as typeof outcome)
+    for (const { tbl, image, keysAfter } of log)
+      if (tbl === 102 && keysAfter.includes(userKey(userId)))
+        builder.addConflict(image as Parameters<PullBuilder['addConflict']>[0])
+  }
+
+  #builder(
+    clientId: string,
+    { userId, role }: Principal,
+    lost: readonly string[] = [],
+  ): PullBuilder {
+    const keys = scopeKeys({ id: userId, role }, clientId)
+    return new PullBuilder({ userId, clientId, keys, lost })
+  }
+
+  #respond(
+    builder: PullBuilder,
+    { nonce, position }: BatchRow,
+    { role }: Principal,
+    page: PullResponse['page'] = null,
+    mark?: PageMark,
+  ): PullResponse {
+    const cursor = {
+      nonce,
+      position,
+      scope: role,
+      schema: SCHEMA_VERSION,
+      ...(mark && { page: mark }),
+    }
+    return {
+      nonce,
+      position,
+      cursor: signCursor(cursor, CURSOR_SECRET),
+      clock: this.#database.clock(),
+      page,
+      ...builder.build(),
+    }
+  }
+
+  /** Whoever asks gets the pass after the one that runs: that one may be too early for what was just committed. */
+  refresh(): Promise<void> {
+    if (this.#refreshing === undefined) {
+      this.#refreshing = this.#pass().finally(() => {
+        this.#refreshing = undefined
+      })
+      return this.#refreshing
+    }
+    this.#again ??= this.#refreshing
+      .catch(() => undefined)
+      .then(() => {
+        this.#again = undefined
+        return this.refresh()
+      })
+    return this.#again
+  }
+
+  async #pass(): Promise<void> {
+    await this.#advance()
+    await this.#pause()
+    const head = this.#database.batches.at(-1)
+    if (head === undefined || head.position === this.#head?.position) return
+    this.#head = head
+    for (const wake of this.#waiting) wake()
+  }
+
+  /** Makes a batch when something is new: the lock first, the snapshot after it, then the commit. */
+  async #advance(): Promise<BatchRow | undefined> {
+    return this.#database.transaction(async (transaction) => {
+      await transaction.lock('batches', 'update')
+      await this.#pause()
+      transaction.mustBeOpen()
+      const { batches, histories, started } = this.#database
+      const last = batches.at(-1)
+      let history = histories.at(-1)
+      const isNew = history?.started !== started
+      if (history === undefined || isNew) {
+        history = { nonce: newId(), firstPosition: (last?.position ?? 0) + 1, started }
+        histories.push(history)
+      }
+      const snapshot = this.#database.snapshot()
+      const hasNews = last === undefined || snapshot.logged > last.snapshot.logged
+      if (!isNew && !hasNews) return last
+      const batch = { position: (last?.position ?? 0) + 1, nonce: history.nonce, snapshot }
+      batches.push(batch)
+      return batch
+    })
+  }
+
+  async #waitForBatch(position: number, ms: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted || (this.#head?.position ?? 0) > position) return
+    this.#poll()
+    await new Promise<void>((done) => {
+      const finish = (): void => {
+        clearTimeout(timer)
+        signal.removeEventListener('abort', finish)
+        this.#waiting.delete(finish)
+        done()
+      }
+      const timer = setTimeout(finish, ms)
+      signal.addEventListener('abort', finish)
+      this.#waiting.add(finish)
+    })
+  }
+
+  #poll(): void {
+    if (this.#isPolling) return
+    this.#isPolling = true
+    setTimeout(() => {
+      this.#isPolling = false
+      if (this.#waiting.size === 0) return
+      void this.refresh()
+        .catch(() => undefined)
+        .finally(() => this.#poll())
+    }, POLL_MS)
+  }
+}

@@ -1,0 +1,224 @@
+import type { StoredRow } from '../../../schema/codec.ts'
+import type { WireConflict, WireOutcome } from '../../../sync/protocol/messages.ts'
+import { DatabaseError } from './database-error.ts'
+import { Locks, type Strength } from './locks.ts'
+import { VersionedMap } from './versioned.ts'
+
+/** A change: transaction, hybrid clock, client. */
+export type Change = readonly [xid: string, clock: number, writer: string | null]
+/** Last change of a column, and those of others that are still in its value. */
+export type ColumnStamp = readonly [...change: Change, unseen?: readonly Change[]]
+
+/** `sync.row_meta` */
+export interface RowMeta {
+  readonly keys: readonly string[]
+  readonly keysBefore: readonly string[]
+  readonly deleted: boolean
+  readonly made: Change
+  readonly cols: Readonly<Record<string, ColumnStamp>>
+}
+
+/** `sync.log` */
+export interface LogRow {
+  readonly seq: number
+  readonly xid: number
+  readonly tbl: number
+  readonly id: string
+  /** The row, or what travels beside rows (a watermark, an outcome, a conflict); null is gone. */
+  readonly image: Readonly<Record<string, unknown>> | null
+  readonly isRow: boolean
+  readonly keysBefore: readonly string[]
+  readonly keysAfter: readonly string[]
+}
+
+export interface ClientRow {
+  readonly userId: string
+  readonly agentId: string
+  readonly seq: number
+  readonly txId: string | null
+  /** What the store was before it forked, and the clock up to which its mutations are this store's own. */
+  readonly ancestor: string | null
+  readonly commonClock: number | null
+}
+
+/** `pg_snapshot`: what was committed when it was taken. */
+export interface SnapshotData {
+  readonly xmax: number
+  readonly running: ReadonlySet<number>
+  /** How many transactions had committed; the model's own measure, which no product code sees. */
+  readonly commits: number
+  /** Entries of the log that were committed. */
+  readonly logged: number
+}
+
+export interface BatchRow {
+  readonly position: number
+  readonly nonce: string
+  readonly snapshot: SnapshotData
+}
+
+export const isVisibleIn =
+  ({ xmax, running }: SnapshotData) =>
+  (xid: number): boolean =>
+    xid < xmax && !running.has(xid)
+
+/** As `pg_snapshot` prints it. */
+export function snapshotText({ xmax, running }: SnapshotData): string {
+  const list = [...running].toSorted((a, b) => a - b)
+  return `${list[0] ?? xmax}:${xmax}:${list.join(',')}`
+}
+
+export const rowKey = (tbl: number, id: string): string => `${tbl}:${id}`
+
+/** One transaction of the model. What it writes is its own until it commits. */
+export class Transaction {
+  readonly xid: number
+  /** `now()`, microseconds since 1970. */
+  readonly startedAt: number
+  readonly startedAfterCommits: number
+  readonly lockKeys = new Set<string>()
+  readonly log: LogRow[] = []
+  readonly #writes = new Map<VersionedMap<unknown>, Map<string, unknown>>()
+  readonly #database: ModelDatabase
+  isOpen = true
+  /** Told to the observer at commit. */
+  note: unknown
+
+  constructor(database: ModelDatabase, xid: number) {
+    this.#database = database
+    this.xid = xid
+    this.startedAt = database.clock()
+    this.startedAfterCommits = database.commits
+  }
+
+  mustBeOpen(): void {
+    if (!this.isOpen) throw new DatabaseError('57P01', 'terminating connection')
+  }
+
+  lock(key: string, strength: Strength): Promise<void> {
+    return this.#database.locks.acquire(this, key, strength)
+  }
+
+  ownWrites(map: object): Map<string, unknown> | undefined {
+    return this.#writes.get(map as VersionedMap<unknown>)
+  }
+
+  write<V>(map: VersionedMap<V>, key: string, value: V | undefined): void {
+    this.mustBeOpen()
+    const erased = map as VersionedMap<unknown>
+    let own = this.#writes.get(erased)
+    if (own === undefined) this.#writes.set(erased, (own = new Map()))
+    own.set(key, value)
+  }
+
+  get writes(): ReadonlyMap<VersionedMap<unknown>, ReadonlyMap<string, unknown>> {
+    return this.#writes
+  }
+}
+
+/** Sees each commit as it happens, in commit order. */
+export type CommitObserver = (transaction: Transaction) => void
+
+/**
+ * PostgreSQL as far as sync needs it: row versions, row locks, snapshots, transactions that commit in another order than
+ * they began, and the side tables of `sync`.
+ */
+export class ModelDatabase {
+  readonly rows = new VersionedMap<StoredRow>()
+  readonly meta = new VersionedMap<RowMeta>()
+  readonly clients = new VersionedMap<ClientRow>()
+  readonly applied = new VersionedMap<{ clientId: string; seq: number; clock: number }>()
+  /** Transactions that came again under another client's number. */
+  readonly repeated = new VersionedMap<string>()
+  readonly outcomes = new VersionedMap<{ clientId: string; outcome: WireOutcome }>()
+  readonly rejected = new VersionedMap<{ seq: number; n: number }>()
+  readonly conflicts = new VersionedMap<WireConflict>()
+  readonly log: LogRow[] = []
+  readonly batches: BatchRow[] = []
+  readonly histories: { nonce: string; firstPosition: number; started: number }[] = []
+  readonly locks = new Locks()
+  readonly clock: () => number
+  readonly #running = new Set<Transaction>()
+  readonly #onCommit: CommitObserver
+  #nextXid = 700
+  #nextSeq = 1
+  commits = 0
+  /** `pg_postmaster_start_time()` */
+  started = 1
+
+  constructor(clock: () => number, onCommit: CommitObserver) {
+    this.clock = clock
+    this.#onCommit = onCommit
+  }
+
+  begin(): Transaction {
+    const transaction = new Transaction(this, this.#nextXid++)
+    this.#running.add(transaction)
+    return transaction
+  }
+
+  snapshot(): SnapshotData {
+    return {
+      xmax: this.#nextXid,
+      running: new Set([...this.#running].map(({ xid }) => xid)),
+      commits: this.commits,
+      logged: this.log.length,
+    }
+  }
+
+  drawSeq(): number {
+    return this.#nextSeq++
+  }
+
+  commit(transaction: Transaction): void {
+    transaction.mustBeOpen()
+    for (const [map, writes] of transaction.writes)
+      for (const [key, value] of writes) map.install(key, value, transaction.xid)
+    this.log.push(...transaction.log)
+    this.commits += 1
+    this.#onCommit(transaction)
+    this.#end(transaction)
+  }
+
+  rollBack(transaction: Transaction): void {
+    if (transaction.isOpen) this.#end(transaction)
+  }
+
+  #end(transaction: Transaction): void {
+    transaction.isOpen = false
+    this.#running.delete(transaction)
+    this.locks.release(transaction)
+  }
+
+  /** The server dies and comes back: what was not committed never was. */
+  restart(): void {
+    this.started += 1
+    for (const transaction of Array.from(this.#running)) this.rollBack(transaction)
+  }
+
+  /** Runs `work` in a transaction; a failure of the COMMIT itself cannot happen here. */
+  async transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
+    const transaction = this.begin()
+    try {
+      const result = await work(transaction)
+      this.commit(transaction)
+      return result
+    } catch (error) {
+      this.rollBack(transaction)
+      throw error
+    }
+  }
+
+  /** Whether a position is one of this centre's past, under a nonce. */
+  isOfThisHistory(nonce: string, position: number): boolean {
+    const at = this.histories.findIndex((history) => history.nonce === nonce)
+    const next = this.histories[at + 1]
+    const head = this.batches.at(-1)?.position ?? 0
+    return at !== -1 && position <= head && (next === undefined || position < next.firstPosition)
+  }
+
+  /** Rows of a table that a statement sees. */
+  *rowsOf(tbl: number, reader?: Transaction): Iterable<StoredRow> {
+    for (const [key, row] of this.rows.entries(reader)) if (key.startsWith(`${tbl}:`)) yield row
+  }
+}

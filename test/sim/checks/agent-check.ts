@@ -1,0 +1,281 @@
+import type { Stored, StoredRow } from '../../../schema/codec.ts'
+import { agentColumns, type TableDefinition } from '../../../schema/define.ts'
+import { mergeUnit } from '../../../schema/merge-policy.ts'
+import { allTables, mustTable, tableOfNumber } from '../../../schema/tables.ts'
+import { users } from '../../../schema/tables/users.ts'
+import { verifyCursor } from '../../../server/sync/cursor.ts'
+import { decodeImage } from '../../../sync/client/image.ts'
+import type { SimAgent } from '../agent.ts'
+import { CURSOR_SECRET } from '../centre/feed.ts'
+import { isVisibleIn, rowKey, type ModelDatabase } from '../centre/model-database.ts'
+import { mayHold, profileOf } from './scope.ts'
+import { must, Violation } from './violation.ts'
+
+interface State {
+  readonly client_id: string
+  readonly user_id: string
+  readonly nonce: string | null
+  readonly position: number
+  readonly cursor: string | null
+  /** In the middle of reading the whole scope: the rows are of no one position. */
+  readonly page_cursor: string | null
+  readonly acked_seq: number
+}
+
+const synced = allTables.filter(({ writeClass }) => writeClass !== 'push-only')
+
+/** Where an agent stood when it was looked at last (I4). */
+export interface Seen {
+  nonce: string | null
+  position: number
+}
+
+/** All that must hold of one agent at any moment, looked at from outside: its file against the model's past. */
+export function checkAgent(agent: SimAgent, model: ModelDatabase | undefined, seen: Seen): void {
+  const { name, connection } = agent
+  for (const failure of agent.failures) throw new Violation('engine', `${name}: ${failure}`)
+  const state = connection.get<State>(
+    'SELECT client_id, user_id, nonce, position, cursor, page_cursor, acked_seq FROM sync_state',
+  )
+  if (state === undefined) throw new Violation('I14', `${name}: the store has lost its identity`)
+  must(
+    state.nonce !== seen.nonce || state.position >= seen.position,
+    'I4',
+    () => `${name} went back from ${seen.position} to ${state.position}`,
+  )
+  seen.nonce = state.nonce
+  seen.position = state.position
+  checkCommits(agent, state)
+  checkPending(agent)
+  checkLocalRules(agent, state)
+  if (model !== undefined && state.cursor !== null && state.page_cursor === null)
+    checkAgainstCentre(agent, state, model)
+}
+
+/** A local commit is in the queue until a batch has acknowledged it (I3, I14). */
+function checkCommits(
+  { name, connection, commits, settled }: SimAgent,
+  { acked_seq: acked }: State,
+): void {
+  const queued = new Map(
+    connection
+      .all<{ id: string; seq: number; n: number }>(
+        'SELECT t.id, t.seq, (SELECT count(*) FROM sync_log l WHERE l.tx = t.seq) AS n FROM sync_tx t',
+      )
+      .map(({ id, seq, n }) => [id, { seq, n }]),
+  )
+  for (const { id, seq, mutations } of commits.values()) {
+    const row = queued.get(id)
+    if (seq <= acked || settled.has(id)) {
+      settled.add(id)
+      must(
+        row === undefined,
+        'I9',
+        () => `${name}: transaction ${seq} is acknowledged and still in the queue`,
+      )
+      continue
+    }
+    must(
+      row !== undefined,
+      'I14',
+      () => `${name}: transaction ${seq} is neither in the queue nor acknowledged (${acked})`,
+    )
+    must(
+      row?.n === mutations.length,
+      'I14',
+      () =>
+        `${name}: transaction ${seq} had ${mutations.length} mutations, the queue has ${row?.n}`,
+    )
+  }
+}
+
+/** What is pending shows, or says why not (I3). */
+function checkPending({ name, connection }: SimAgent): void {
+  const rows = new Map<
+    string,
+    { table: TableDefinition; id: string; op: string; patch: StoredRow }
+  >()
+  const log = connection.all<{ tbl: number; id: string; op: string; patch: string | null }>(
+    'SELECT tbl, id, op, patch FROM sync_log WHERE blocked = 0 ORDER BY n',
+  )
+  for (const { tbl, id, op, patch } of log) {
+    const table = tableOfNumber(tbl)
+    if (table === undefined) continue
+    const key = rowKey(tbl, id)
+    const before = op === 'insert' ? {} : (rows.get(key)?.patch ?? {})
+    const more = patch === null ? {} : decodeImage(table, patch)
+    rows.set(key, { table, id, op, patch: { ...before, ...more } })
+  }
+  const stubs = new Set(
+    connection
+      .all<{ id: string; tbl: number }>('SELECT id, tbl FROM sync_stub')
+      .map(({ id, tbl }) => rowKey(tbl, id)),
+  )
+  for (const { table, id, op, patch } of rows.values()) {
+    const row = connection.get<StoredRow>(`SELECT * FROM ${table.name} WHERE id = ?`, id)
+    // A row that others still refer to stays as a stub, which is hidden.
+    const isGone = row === undefined || stubs.has(rowKey(table.number, id))
+    const shows =
+      op === 'delete'
+        ? isGone
+        : row !== undefined &&
+          Object.keys(patch).every(
+            (column) => isCombined(table, column) || equal(row[column], patch[column]),
+          )
+    must(shows, 'I3', () => `${name}: the pending ${op} of ${table.name} ${id} does not show`)
+  }
+  const hidden = connection.get<{ tx: number; id: string }>(
+    `SELECT l.tx, l.id FROM sync_log l WHERE l.blocked = 1 AND NOT EXISTS
+      (SELECT 1 FROM sync_conflicts c WHERE c.state = 'blocked' AND c.tx = l.tx AND c.row_id = l.id)`,
+  )
+  must(
+    hidden === undefined,
+    'I3',
+    () => `${name}: ${hidden?.id} of ${hidden?.tx} is hidden and nobody is told`,
+  )
+}
+
+/** Whether what shows of a pending change depends on what others wrote: the oracle checks these once they are merged. */
+function isCombined(table: TableDefinition, column: string): boolean {
+  const { policy } = mergeUnit(table, column)
+  return policy !== 'lww' && policy !== 'reject'
+}
+
+/** Foreign keys hold at each commit (I12), and counters count what is there. */
+function checkLocalRules({ name, connection }: SimAgent, state: State): void {
+  const broken = connection.all('PRAGMA foreign_key_check')
+  must(broken.length === 0, 'I12', () => `${name}: foreign keys: ${JSON.stringify(broken)}`)
+  const applying = connection.get<{ applying: number }>('SELECT applying FROM sync_state')
+  must(applying?.applying === 0, 'I2', () => `${name}: is left in the middle of a batch`)
+  // Between two pages of the whole scope a conversation may be there without its messages.
+  if (state.page_cursor !== null || state.cursor === null) return
+  const miscounted = connection.get<{ id: string }>(
+    `SELECT c.id FROM conversations c WHERE NOT EXISTS (SELECT 1 FROM sync_stub s WHERE s.id = c.id)
+      AND (c.message_count, c.total_tokens) IS NOT (SELECT count(*), coalesce(sum(m.tokens_used), 0) FROM messages m WHERE m.conversation_id = c.id)`,
+  )
+  must(
+    miscounted === undefined,
+    'derived',
+    () => `${name}: statistics of conversation ${miscounted?.id}`,
+  )
+}
+
+/** The same scope at the same position is the same rows (I1, I2, I11), and as much is acknowledged as had been applied (I3). */
+function checkAgainstCentre(agent: SimAgent, state: State, model: ModelDatabase): void {
+  const { name, connection } = agent
+  const batch = model.batches.find(({ position }) => position === state.position)
+  if (batch === undefined || batch.nonce !== state.nonce)
+    throw new Violation('I4', `${name} is at ${state.position} of ${state.nonce}, which never was`)
+  const isVisible = isVisibleIn(batch.snapshot)
+  const mark = model.clients.at(state.client_id, isVisible)
+  must(
+    (mark?.seq ?? 0) === state.acked_seq,
+    'I3',
+    () =>
+      `${name} takes ${state.acked_seq} for acknowledged; at ${state.position} the centre had ${mark?.seq ?? 0}`,
+  )
+  const role = roleOf(agent, state, model, isVisible)
+  const at = (table: TableDefinition, id: string): StoredRow | undefined =>
+    model.rows.at(rowKey(table.number, id), isVisible)
+  const expected = new Map<string, StoredRow>()
+  for (const key of model.rows.keys()) {
+    const [number = '', id = ''] = key.split(':')
+    const table = tableOfNumber(Number(number))
+    const row = table === undefined ? undefined : at(table, id)
+    if (table === undefined || row === undefined || table.writeClass === 'push-only') continue
+    const find = (target: string, parent: unknown): StoredRow | undefined =>
+      at(mustTable(target), String(parent))
+    if (!mayHold({ id: state.user_id, role }, table.name, row, find)) continue
+    expected.set(key, table.name === 'users' && id !== state.user_id ? profileOf(row) : row)
+  }
+  compare(`${name} at ${state.position}`, expected, authoritativeRows(connection))
+}
+
+/** The role that the store's scope was made for: one that the user had at the position or has had since. */
+function roleOf(
+  agent: SimAgent,
+  state: State,
+  model: ModelDatabase,
+  isVisible: (xid: number) => boolean,
+): string {
+  const role: string = verifyCursor(state.cursor ?? '', CURSOR_SECRET).scope
+  const key = rowKey(users.number, state.user_id)
+  const then = model.rows.at(key, isVisible)?.['role']
+  const since = model.rows
+    .versions(key)
+    .filter(({ xid }) => !isVisible(xid))
+    .map(({ value }) => value?.['role'])
+  must(
+    [then, ...since].includes(role),
+    'I11',
+    () => `${agent.name} holds the scope of a ${role}; its user was a ${String(then)}`,
+  )
+  return role
+}
+
+/** What the store takes for the centre's: without stubs, and with what is pending taken off. */
+function authoritativeRows(connection: SimAgent['connection']): Map<string, StoredRow> {
+  const rows = new Map<string, StoredRow>()
+  for (const table of synced) {
+    const stubs = new Set(
+      connection
+        .all<{ id: string }>('SELECT id FROM sync_stub WHERE tbl = ?', table.number)
+        .map(({ id }) => id),
+    )
+    const made = new Set(
+      connection
+        .all<{ id: string }>(
+          `SELECT l.id FROM sync_log l WHERE l.tbl = ? AND l.op = 'insert' AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = l.id AND b.tbl = l.tbl)`,
+          table.number,
+        )
+        .map(({ id }) => id),
+    )
+    for (const row of connection.all<StoredRow>(`SELECT * FROM ${table.name}`)) {
+      const id = String(row['id'])
+      if (!stubs.has(id) && !made.has(id)) rows.set(rowKey(table.number, id), row)
+    }
+    for (const { id, image } of connection.all<{ id: string; image: string | null }>(
+      'SELECT id, image FROM sync_base WHERE tbl = ?',
+      table.number,
+    )) {
+      if (image === null) rows.delete(rowKey(table.number, id))
+      else rows.set(rowKey(table.number, id), decodeImage(table, image))
+    }
+  }
+  return rows
+}
+
+function compare(
+  where: string,
+  expected: ReadonlyMap<string, StoredRow>,
+  actual: ReadonlyMap<string, StoredRow>,
+): void {
+  for (const [key, row] of expected) {
+    const table = tableOfNumber(Number(key.split(':')[0]))
+    const own = actual.get(key)
+    if (table === undefined) continue
+    must(own !== undefined, 'I1', () => `${where} lacks ${table.name} ${key}`)
+    for (const column of agentColumns(table))
+      must(
+        equal(own?.[column], row[column]),
+        'I1',
+        () =>
+          `${where}: ${table.name} ${key} ${column} is ${show(own?.[column])}, at the centre ${show(row[column])}`,
+      )
+  }
+  for (const key of actual.keys())
+    must(
+      expected.has(key),
+      'I11',
+      () =>
+        `${where} holds ${tableOfNumber(Number(key.split(':')[0]))?.name} ${key}, which it must not`,
+    )
+}
+
+const show = (value: Stored | undefined): string =>
+  value instanceof Uint8Array ? Buffer.from(value).toString('hex') : JSON.stringify(value)
+
+export const equal = (a: Stored | undefined, b: Stored | undefined): boolean =>
+  a instanceof Uint8Array && b instanceof Uint8Array
+    ? Buffer.compare(a, b) === 0
+    : (a ?? null) === (b ?? null)

@@ -1,0 +1,22 @@
+import { describe, expect, test } from 'vitest'
+import { decisionMistakes, transactionMistakes } from './centre.ts'
+import { applyMistakes, captureMistakes, engineMistakes } from './engine.ts'
+import { plant } from './plant.ts'
+
+const mistakes = [
+  ...engineMistakes,
+  ...applyMistakes,
+  ...captureMistakes,
+  ...decisionMistakes,
+  ...transactionMistakes,
+]
+
+/** A checker that finds nothing shows nothing: each of these was made, or nearly made, once. */
+describe.concurrent('the simulator finds', () => {
+  test.each(mistakes)('$name', { timeout: 300_000 }, async (mistake) => {
+    const { failure, seeds } = await plant(mistake)
+    if (failure === undefined) throw new Error(`it is not found within ${seeds} seeds`)
+    // A mistake that only breaks the simulator itself shows nothing of its checks.
+    expect(failure).not.toMatchObject({ invariant: 'simulator' })
+  })
+})

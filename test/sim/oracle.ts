@@ -1,0 +1,646 @@
+import type { Stored, StoredRow } from '../../schema/codec.ts'
+import {
+  agentColumns,
+  mustColumn,
+  type StateMachine,
+  type TableDefinition,
+  type ValuePolicy,
+} from '../../schema/define.ts'
+import { mustTable, referencesTo, tableOfNumber } from '../../schema/tables.ts'
+import { timestampOfMicros } from '../../schema/values/timestamp.ts'
+import type { WireOutcome } from '../../sync/protocol/messages.ts'
+import type { CommitNote } from './centre/commit-note.ts'
+import { must, Violation } from './checks/violation.ts'
+import { rowKey, type ModelDatabase, type Transaction } from './centre/model-database.ts'
+import type { PushNote } from './centre/push.ts'
+import { mayReference, mayWrite } from './oracle-access.ts'
+import { carry } from './three-way.ts'
+
+type Note = NonNullable<CommitNote>
+type Mutation = PushNote['transactions'][number]['mutations'][number]
+type KnownMutation = Extract<Mutation, { readonly table: TableDefinition }>
+
+/** Who wrote something, by the number of the commit. */
+interface Change {
+  readonly commit: number
+  readonly clock: number
+  readonly writer: string | null
+}
+
+/** Who changed a column last, and whose changes are still in its value without that writer having seen them. */
+interface Stamp extends Change {
+  readonly others: readonly Change[]
+}
+
+interface OracleRow {
+  readonly table: TableDefinition
+  /** Undefined once it was deleted. */
+  readonly values: StoredRow | undefined
+  readonly made: Change
+  readonly stamps: ReadonlyMap<string, Stamp>
+}
+
+/** An update that is being merged. */
+interface Merging {
+  readonly id: string
+  readonly clientId: string
+  readonly clock: number
+  readonly mutation: KnownMutation
+  readonly current: StoredRow
+  readonly unseen: (column: string) => Change[]
+  readonly written: Record<string, Stored>
+  hasLost: boolean
+}
+
+const mineOf = ({ clock, clientId }: Merging): Change => ({ commit: 0, clock, writer: clientId })
+
+interface Lost {
+  readonly id: string
+  readonly loser: string | null
+  readonly winner: string | null
+  readonly lost: Readonly<Record<string, unknown>>
+  readonly kept: Readonly<Record<string, unknown>>
+}
+
+const same = (a: Stored | undefined, b: Stored | undefined): boolean =>
+  a instanceof Uint8Array && b instanceof Uint8Array
+    ? Buffer.compare(a, b) === 0
+    : (a ?? null) === (b ?? null)
+
+const told = (value: Stored | undefined): unknown =>
+  value instanceof Uint8Array ? Buffer.from(value).toString('hex') : (value ?? null)
+
+/**
+ * A second opinion on every commit of the centre: the merge rules once more, in the plainest way, from the history alone.
+ * It takes what was asked (mutations with their bases, SQL statements) in commit order and works out what the rows, the
+ * outcomes and the conflict records must be. It shares no code with `sync/merge` and the server, and knows neither
+ * snapshots nor transaction ids: a change was seen when its commit had a lower number than the base's batch.
+ *
+ * Where the outcome depends on a race that locks do not decide (a version taken meanwhile, a role changed meanwhile), it
+ * accepts each end that some order explains.
+ */
+export class Oracle {
+  readonly #model: ModelDatabase
+  readonly #rows = new Map<string, OracleRow>()
+  /** Unique keys that were ever in use. */
+  readonly #everUsed = new Set<string>()
+  readonly #rejected = new Set<string>()
+  #touched = new Set<string>()
+  #lost: Lost[] = []
+
+  constructor(model: ModelDatabase) {
+    this.#model = model
+  }
+
+  onCommit(transaction: Transaction, note: Note): void {
+    this.#touched = new Set()
+    this.#lost = []
+    if (note.kind === 'push') this.#replayPush(transaction, note)
+    else
+      for (const statement of note.statements) {
+        const table = mustTable(statement.table)
+        if (statement.op === 'insert')
+          this.#makeRow(table, { ...defaultsOf(table, transaction.startedAt), ...statement.row })
+        else if (statement.op === 'update')
+          this.#setValues(table, statement.id, statement.values, { clock: undefined, writer: null })
+        else this.#delete(table, statement.id, null)
+      }
+    this.#compareRows(transaction)
+    this.#compareConflicts(transaction)
+  }
+
+  /** All rows of the centre once more, at the end. */
+  compareAll(): void {
+    for (const [key, { values }] of this.#rows)
+      must(
+        (this.#model.rows.read(key) === undefined) === (values === undefined),
+        'oracle',
+        () => `${key} is ${values === undefined ? 'there, and was deleted' : 'not there'}`,
+      )
+  }
+
+  #replayPush(transaction: Transaction, note: PushNote): void {
+    this.#mustHaveHadRole(transaction, note)
+    for (const [i, pushed] of note.transactions.entries()) {
+      const outcomes = new Map(note.decisions[i]?.outcomes.map((outcome) => [outcome.n, outcome]))
+      const isRefused = [...outcomes.values()].some(
+        ({ kind }) => kind === 'rejected' || kind === 'dependency_failed',
+      )
+      if (isRefused) this.#checkRefusal(note, pushed, outcomes)
+      else
+        for (const [n, mutation] of pushed.mutations.entries())
+          this.#replayMutation(note, pushed, mutation, outcomes.get(n))
+    }
+  }
+
+  /** The role that decided is one that the user had between the transaction's begin and its commit (I11). */
+  #mustHaveHadRole(transaction: Transaction, { userId, role }: PushNote): void {
+    const versions = this.#model.rows.versions(rowKey(1, userId))
+    const before = versions.findLast(
+      ({ xid }) => this.#commitOf(xid) <= transaction.startedAfterCommits,
+    )
+    const roles = versions
+      .filter(
+        (version) =>
+          version === before || this.#commitOf(version.xid) > transaction.startedAfterCommits,
+      )
+      .map(({ value }) => value?.['role'])
+    must(
+      roles.includes(role),
+      'I11',
+      () => `a push was decided for a ${role}; ${userId} was ${roles.join(', ')}`,
+    )
+  }
+
+  readonly #commits = new Map<number, number>()
+
+  /** Called for every commit, also of those that have no note. */
+  noteCommit(xid: number): void {
+    this.#commits.set(xid, this.#model.commits)
+  }
+
+  #commitOf(xid: number): number {
+    return this.#commits.get(xid) ?? Number.POSITIVE_INFINITY
+  }
+
+  /** Refused whole, for a reason that holds. */
+  #checkRefusal(
+    note: PushNote,
+    { seq, mutations }: PushNote['transactions'][number],
+    outcomes: ReadonlyMap<number, WireOutcome>,
+  ): void {
+    for (const [n, mutation] of mutations.entries()) {
+      const outcome = outcomes.get(n)
+      must(
+        outcome?.kind === 'rejected' || outcome?.kind === 'dependency_failed',
+        'atomic',
+        () => `mutation ${seq}.${n} is ${outcome?.kind ?? 'applied'}; its siblings are refused`,
+      )
+      if (mutation.table !== undefined && mutation.op === 'insert')
+        this.#rejected.add(`${note.clientId}:${rowKey(mutation.table.number, mutation.id)}`)
+      if (outcome === undefined || outcome.reason === 'sibling') continue
+      if (mutation.table === undefined || mutation.refusal !== undefined) continue
+      must(
+        this.#isExplained(note, mutation, outcome),
+        'oracle',
+        () =>
+          `${seq}.${n}, ${mutation.op} of ${mutation.table?.name} ${mutation.id}, is refused without need: ${JSON.stringify(outcome)}`,
+      )
+    }
+  }
+
+  #isExplained(note: PushNote, mutation: KnownMutation, { reason }: WireOutcome): boolean {
+    const { table, id, op, patch } = mutation
+    const row = this.#rows.get(rowKey(table.number, id))
+    const parents = Object.entries(table.columns).flatMap(([column, { shape }]) => {
+      const parent = patch[column]
+      return shape.references === undefined || typeof parent !== 'string'
+        ? []
+        : [rowKey(mustTable(shape.references.table).number, parent)]
+    })
+    const values = row?.values ?? (op === 'insert' ? patch : undefined)
+    switch (reason) {
+      case 'forbidden':
+        return (
+          values === undefined ||
+          (op === 'insert' && row !== undefined) ||
+          !mayWrite(note, table.name, op, values, this.#find) ||
+          parents.some((parent) => !this.#isSafeReference(note, parent))
+        )
+      case 'deleted':
+      case 'foreign_key':
+        return [rowKey(table.number, id), ...parents].some(
+          (key) => this.#rows.has(key) && this.#rows.get(key)?.values === undefined,
+        )
+      case 'unique':
+        return (
+          row !== undefined ||
+          uniqueTexts(table, { ...values, ...patch }).some((text) => this.#everUsed.has(text))
+        )
+      case 'parent_rejected':
+        return [rowKey(table.number, id), ...parents].some((key) =>
+          this.#rejected.has(`${note.clientId}:${key}`),
+        )
+      case 'conflict':
+        return table.groups.some(({ policy }) => policy === 'reject') && row !== undefined
+      case 'newer_children':
+        return table.staleDelete === 'reject' && this.#rowsBelow(table, id).length > 0
+      default:
+        return false
+    }
+  }
+
+  /** Whether nothing could make this reference invisible to the writer. */
+  #isSafeReference(note: PushNote, key: string): boolean {
+    const row = this.#rows.get(key)
+    return row?.values !== undefined && mayReference(note, row.table.name, row.values, this.#find)
+  }
+
+  readonly #find = (table: string, id: unknown): StoredRow | undefined =>
+    this.#rows.get(rowKey(mustTable(table).number, String(id)))?.values
+
+  #replayMutation(
+    note: PushNote,
+    pushed: PushNote['transactions'][number],
+    mutation: Mutation,
+    outcome: WireOutcome | undefined,
+  ): void {
+    if (mutation.table === undefined)
+      throw new Violation('oracle', 'a mutation of an unknown table was accepted')
+    const { table, id, op, patch } = mutation
+    const row = this.#rows.get(rowKey(table.number, id))
+    const what = (): string => `${op} of ${table.name} ${id} by ${note.clientId} (${pushed.seq})`
+    if (op === 'delete' && row !== undefined && row.values === undefined) return
+    const values = op === 'insert' ? patch : row?.values
+    if (op === 'insert')
+      must(row === undefined, 'I10', () => `${what()}: accepted over a row that was`)
+    if (values === undefined) throw new Violation('oracle', `${what()}: accepted without a row`)
+    must(
+      mayWrite(note, table.name, op, values, this.#find),
+      'I11',
+      () => `${what()}: accepted of a ${note.role}`,
+    )
+    if (op === 'delete') {
+      this.#loseDeleted(note, pushed, mutation)
+      this.#delete(table, id, note.clientId)
+    }
+    if (op === 'insert') this.#makeRow(table, { ...patch, ...this.#nextVersion(outcome) })
+    if (op === 'update') this.#merge(note, pushed, mutation, outcome)
+  }
+
+  #nextVersion(outcome: WireOutcome | undefined): StoredRow {
+    const version = outcome?.reason === 'next_version' ? outcome.changed?.['version'] : undefined
+    return typeof version === 'number' ? { version } : {}
+  }
+
+  /** What the writer of a transaction had not seen, and had not made. */
+  #isConcurrentFor(
+    { clientId, ancestry }: PushNote,
+    { base }: PushNote['transactions'][number],
+  ): (change: Change) => boolean {
+    const seen = this.#commitsSeenAt(base)
+    return ({ commit, clock, writer }) =>
+      commit > seen &&
+      writer !== clientId &&
+      !(writer !== null && clock <= (ancestry.get(writer) ?? -1))
+  }
+
+  /** Merges unit by unit: a group, or a column alone, each as the schema says. */
+  #merge(
+    note: PushNote,
+    pushed: PushNote['transactions'][number],
+    mutation: KnownMutation,
+    outcome: WireOutcome | undefined,
+  ): void {
+    const { clientId } = note
+    const { clock, seq } = pushed
+    const { table, id, patch } = mutation
+    const row = this.#rows.get(rowKey(table.number, id))
+    const isConcurrent = this.#isConcurrentFor(note, pushed)
+    const unseen = (column: string): Change[] => {
+      const stamp = row?.stamps.get(column)
+      return stamp === undefined ? [] : [stamp, ...stamp.others].filter(isConcurrent)
+    }
+    const merging: Merging = {
+      id,
+      clientId,
+      clock,
+      mutation,
+      unseen,
+      current: row?.values ?? {},
+      written: {},
+      hasLost: false,
+    }
+    for (const columns of groupsOf(table, Object.keys(patch))) {
+      const whole = table.groups.find((group) =>
+        columns.some((each) => group.columns.includes(each)),
+      )
+      must(
+        whole === undefined || whole.columns.length === columns.length,
+        'group',
+        () =>
+          `${seq}: the patch of ${table.name} ${id} has ${columns.join()} of the group ${whole?.name}`,
+      )
+      const policy =
+        whole?.policy ?? (whole === undefined ? mustColumn(table, columns[0] ?? '').policy : 'lww')
+      this.#mergeUnit(merging, columns, policy)
+    }
+    const { written, hasLost } = merging
+    const version = this.#nextVersion(outcome)
+    const kind = outcome?.kind ?? 'applied'
+    const isAllLost = hasLost && Object.keys(written).length === 0
+    must(
+      Object.keys(version).length > 0 || (kind === 'superseded') === isAllLost,
+      'oracle',
+      () =>
+        `${seq}: the update of ${table.name} ${id} is ${kind}; lost is ${hasLost}, written ${Object.keys(written).join()}`,
+    )
+    must(!hasLost || kind !== 'applied', 'I9', () => `${seq}: what lost is told to be applied`)
+    const stays = (column: string): readonly Change[] =>
+      mustColumn(table, column).policy === 'merge' ? unseen(column) : []
+    this.#setValues(table, id, { ...written, ...version }, { clock, writer: clientId, stays })
+  }
+
+  #mergeUnit(
+    merging: Merging,
+    columns: readonly string[],
+    policy: ValuePolicy | StateMachine,
+  ): void {
+    const { current, mutation, unseen } = merging
+    const { patch, before } = mutation
+    const [column = ''] = columns
+    const differing = columns.filter((each) => !same(current[each], patch[each]))
+    const rival = columns.flatMap(unseen).toSorted(byAge).at(-1)
+    if (typeof policy === 'object') return this.#moveState(merging, columns, policy, rival)
+    if (policy === 'reject') {
+      must(
+        differing.length === 0 || rival === undefined,
+        'oracle',
+        () => `${mutation.table.name} ${mutation.id}: two changes of ${columns.join()} were merged`,
+      )
+      return this.#take(merging, rival, differing)
+    }
+    if (policy === 'lww' || !Object.hasOwn(before, column))
+      return this.#laterWins(merging, rival, differing)
+    const mineWins = rival === undefined || byAge(mineOf(merging), rival) > 0
+    const sides = [before[column] ?? null, patch[column] ?? null, current[column] ?? null] as const
+    const { value, mine, theirs } = carry(policy, sides, mineWins)
+    if (!same(value, current[column])) merging.written[column] = value
+    if (rival === undefined || (mine === undefined && theirs === undefined)) return
+    const [mineLost, theirsLost] = [{ [column]: mine ?? null }, { [column]: theirs ?? null }]
+    if (mineWins)
+      this.#lose(merging.id, rival.writer, merging.clientId, [column], theirsLost, mineLost)
+    else {
+      merging.hasLost = true
+      this.#lose(merging.id, merging.clientId, rival.writer, [column], mineLost, theirsLost)
+    }
+  }
+
+  /** The later clock, then the greater client. */
+  #laterWins(merging: Merging, rival: Change | undefined, differing: readonly string[]): void {
+    if (differing.length === 0) return
+    if (rival === undefined || byAge(mineOf(merging), rival) > 0)
+      return this.#take(merging, rival, differing)
+    const { id, clientId, mutation, current } = merging
+    merging.hasLost = true
+    this.#lose(id, clientId, rival.writer, differing, mutation.patch, current)
+  }
+
+  #take(merging: Merging, rival: Change | undefined, differing: readonly string[]): void {
+    const { id, clientId, mutation, current, unseen, written } = merging
+    for (const column of differing) written[column] = mutation.patch[column] ?? null
+    const theirs = differing.filter((column) => unseen(column).length > 0)
+    if (rival !== undefined && theirs.length > 0)
+      this.#lose(id, rival.writer, clientId, theirs, current, mutation.patch)
+  }
+
+  /** A legal step is taken, whatever the clocks say; another one loses the group. */
+  #moveState(
+    merging: Merging,
+    columns: readonly string[],
+    { column, transitions }: StateMachine,
+    rival: Change | undefined,
+  ): void {
+    const { id, clientId, mutation, current } = merging
+    const { patch, before } = mutation
+    const differing = columns.filter((each) => !same(current[each], patch[each]))
+    const changed = differing.filter(
+      (each) => !Object.hasOwn(before, each) || !same(before[each], patch[each]),
+    )
+    if (!changed.includes(column)) return this.#laterWins(merging, rival, changed)
+    const next = transitions[String(current[column])] ?? []
+    if (next.includes(String(patch[column]))) return this.#take(merging, rival, changed)
+    merging.hasLost = true
+    this.#lose(id, clientId, rival?.writer ?? null, differing, patch, current)
+  }
+
+  #lose(
+    id: string,
+    loser: string | null,
+    winner: string | null,
+    columns: readonly string[],
+    lost: StoredRow,
+    kept: StoredRow,
+  ): void {
+    const pick = (row: StoredRow): Record<string, unknown> =>
+      Object.fromEntries(columns.map((column) => [column, told(row[column])]))
+    this.#lost.push({ id, loser, winner, lost: pick(lost), kept: pick(kept) })
+  }
+
+  /** What a delete takes away of others' unseen work; of rows below it only where the table says that it may. */
+  #loseDeleted(
+    note: PushNote,
+    pushed: PushNote['transactions'][number],
+    { table, id }: KnownMutation,
+  ): void {
+    const isConcurrent = this.#isConcurrentFor(note, pushed)
+    const below = this.#rowsBelow(table, id)
+    const newer = below.filter((row) => this.#lossOf(row, isConcurrent, true) !== undefined)
+    must(
+      newer.length === 0 || table.staleDelete !== 'reject',
+      'oracle',
+      () => `${table.name} ${id} was deleted with rows below it that its writer had not seen`,
+    )
+    const own = this.#rows.get(rowKey(table.number, id))
+    const losses = [
+      ...(own === undefined ? [] : [this.#lossOf(own, isConcurrent, false)]),
+      ...newer.map((row) => this.#lossOf(row, isConcurrent, true)),
+    ]
+    for (const loss of losses)
+      if (loss !== undefined) this.#lost.push({ ...loss, winner: note.clientId })
+  }
+
+  #lossOf(
+    { values = {}, made, stamps, table }: OracleRow,
+    isConcurrent: (change: Change) => boolean,
+    isBelow: boolean,
+  ): Lost | undefined {
+    const isNew = isBelow && isConcurrent(made)
+    const changes = [...stamps].flatMap(([column, stamp]) =>
+      [stamp, ...stamp.others].filter(isConcurrent).map((change) => ({ column, change })),
+    )
+    if (!isNew && changes.length === 0) return undefined
+    const latest = [...(isNew ? [made] : []), ...changes.map(({ change }) => change)]
+      .toSorted((a, b) => a.clock - b.clock)
+      .at(-1)
+    const key = String(values['id'])
+    const columns = isNew ? undefined : changes.map(({ column }) => column)
+    const row = isNew
+      ? (this.#model.rows
+          .versions(rowKey(table.number, key))
+          .findLast(({ value }) => value !== undefined)?.value ?? {})
+      : values
+    const lost = Object.fromEntries(
+      Object.entries(row)
+        .filter(([column]) => columns === undefined || columns.includes(column))
+        .map(([column, value]) => [column, told(value)]),
+    )
+    return { id: key, loser: latest?.writer ?? null, winner: null, lost, kept: {} }
+  }
+
+  #rowsBelow(table: TableDefinition, id: string): OracleRow[] {
+    return (referencesTo.get(table.name) ?? []).flatMap(({ table: child, column, onDelete }) => {
+      if (onDelete !== 'cascade') return []
+      const rows = [...this.#rows.values()].filter(
+        (row) => row.table === child && row.values?.[column] === id,
+      )
+      return rows.flatMap((row) => [row, ...this.#rowsBelow(child, String(row.values?.['id']))])
+    })
+  }
+
+  /** How many commits the writer of a base had seen; none of another history. */
+  #commitsSeenAt({ nonce, position }: { nonce: string | null; position: number }): number {
+    if (nonce === null || !this.#model.isOfThisHistory(nonce, position)) return -1
+    const batch = this.#model.batches.findLast((each) => each.position <= position)
+    return batch?.snapshot.commits ?? -1
+  }
+
+  #makeRow(table: TableDefinition, values: StoredRow): void {
+    if (table.writeClass === 'push-only') return
+    const key = rowKey(table.number, String(values['id']))
+    const [, clock = 0, writer = null] = this.#model.meta.versions(key)[0]?.value?.made ?? []
+    const made = { commit: this.#model.commits, clock, writer }
+    this.#rows.set(key, { table, values, made, stamps: new Map() })
+    for (const text of uniqueTexts(table, values)) this.#everUsed.add(text)
+    this.#touched.add(key)
+  }
+
+  #setValues(
+    table: TableDefinition,
+    id: string,
+    values: StoredRow,
+    by: {
+      clock: number | undefined
+      writer: string | null
+      stays?: (column: string) => readonly Change[]
+    },
+  ): void {
+    const key = rowKey(table.number, id)
+    const row = this.#rows.get(key)
+    if (row?.values === undefined) return
+    const changed = Object.keys(values).filter(
+      (column) => !same(row.values?.[column], values[column]),
+    )
+    const stamps = new Map(row.stamps)
+    for (const column of changed) {
+      // When SQL at the centre ran is not in its text: that much is taken from the centre's own stamp.
+      const clock = by.clock ?? this.#model.meta.read(key)?.cols[column]?.[1] ?? 0
+      const others = by.stays?.(column) ?? []
+      stamps.set(column, { commit: this.#model.commits, clock, writer: by.writer, others })
+    }
+    const after = { ...row.values, ...values }
+    this.#rows.set(key, { ...row, values: after, stamps })
+    for (const text of uniqueTexts(table, after)) this.#everUsed.add(text)
+    this.#touched.add(key)
+  }
+
+  #delete(table: TableDefinition, id: string, writer: string | null): void {
+    const key = rowKey(table.number, id)
+    const row = this.#rows.get(key)
+    if (row?.values === undefined) return
+    this.#rows.set(key, { ...row, values: undefined, stamps: new Map() })
+    this.#touched.add(key)
+    for (const { table: child, column, onDelete } of referencesTo.get(table.name) ?? []) {
+      for (const { table: of, values } of Array.from(this.#rows.values())) {
+        if (of !== child || values?.[column] !== id) continue
+        if (onDelete === 'cascade') this.#delete(child, String(values['id']), writer)
+        else
+          this.#setValues(
+            child,
+            String(values['id']),
+            { [column]: null },
+            { clock: undefined, writer },
+          )
+      }
+    }
+  }
+
+  /** What the commit made of the rows is what it must be; and it touched no other. */
+  #compareRows(transaction: Transaction): void {
+    const actual = new Map(transaction.ownWrites(this.#model.rows))
+    for (const key of new Set([...actual.keys(), ...this.#touched])) {
+      const table = tableOfNumber(Number(key.split(':')[0]))
+      if (table === undefined || table.writeClass === 'push-only') continue
+      const expected = this.#rows.get(key)?.values
+      const row = this.#model.rows.read(key)
+      must(
+        (row === undefined) === (expected === undefined),
+        'oracle',
+        () => `${table.name} ${key} must ${expected === undefined ? 'not ' : ''}be there`,
+      )
+      if (row === undefined || expected === undefined) continue
+      for (const column of agentColumns(table)) {
+        if (mustColumn(table, column).derived || !Object.hasOwn(expected, column)) continue
+        must(
+          same(row[column], expected[column]),
+          'oracle',
+          () =>
+            `${table.name} ${key} ${column} is ${String(told(row[column]))}; by the rules it is ${String(told(expected[column]))}`,
+        )
+      }
+    }
+  }
+
+  /** Every value that lost has its record, and nothing else has (I8). */
+  #compareConflicts(transaction: Transaction): void {
+    const line = ({ id, loser, winner, lost, kept }: Lost): string =>
+      JSON.stringify([id, loser, winner, sorted(lost), sorted(kept)])
+    const expected = this.#lost.map(line).toSorted()
+    const actual = [...(transaction.ownWrites(this.#model.conflicts)?.values() ?? [])]
+      .map((value) => {
+        const { rowId, loser, winner, lost, kept } = value as {
+          rowId: string
+          loser: string | null
+          winner: string | null
+          lost: Record<string, unknown>
+          kept: Record<string, unknown>
+        }
+        return line({ id: rowId, loser, winner, lost, kept })
+      })
+      .toSorted()
+    must(
+      JSON.stringify(expected) === JSON.stringify(actual),
+      'I8',
+      () => `conflict records are ${actual.join(' ')}; by the rules ${expected.join(' ')}`,
+    )
+  }
+}
+
+/** What SQL at the centre leaves to the table. */
+function defaultsOf(table: TableDefinition, nowMicros: number): StoredRow {
+  return Object.fromEntries(
+    agentColumns(table).map((name): [string, Stored] => {
+      const fallback = mustColumn(table, name).default
+      if (fallback?.kind === 'now') return [name, timestampOfMicros(nowMicros)]
+      if (fallback?.kind !== 'literal') return [name, null]
+      return [name, typeof fallback.value === 'boolean' ? Number(fallback.value) : fallback.value]
+    }),
+  )
+}
+
+const sorted = (values: Readonly<Record<string, unknown>>): [string, unknown][] =>
+  Object.entries(values).toSorted(([a], [b]) => (a < b ? -1 : 1))
+
+/** Older first; SQL at the centre counts as the latest of equals. */
+function byAge(a: Change, b: Change): number {
+  if (a.clock !== b.clock) return a.clock - b.clock
+  if (a.writer === b.writer) return 0
+  if (a.writer === null) return 1
+  if (b.writer === null) return -1
+  return a.writer < b.writer ? -1 : 1
+}
+
+function groupsOf(table: TableDefinition, columns: readonly string[]): string[][] {
+  const groups = new Map<string, string[]>()
+  for (const column of columns) {
+    const name = table.groups.find((group) => group.columns.includes(column))?.name
+    const key = name === undefined ? `column ${column}` : `group ${name}`
+    groups.set(key, [...(groups.get(key) ?? []), column])
+  }
+  return [...groups.values()]
+}
+
+const uniqueTexts = (table: TableDefinition, values: StoredRow): string[] =>
+  table.uniques.map(({ name, columns }) =>
+    JSON.stringify([name, ...columns.map((column) => values[column])]),
+  )
