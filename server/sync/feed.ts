@@ -168,7 +168,7 @@ export class Feed {
     head: Batch,
     keys: readonly string[],
   ): Promise<readonly LogEntry[] | undefined> {
-    const recent = this.#tail.since(position, head.position, keys)
+    const recent = this.#tail.entriesSince(position, head.position, keys)
     if (recent !== undefined) return recent
     const from = await batchAt(this.#database, position)
     if (from === undefined) return undefined

@@ -69,17 +69,25 @@ export class LogTail {
     void this.refresh().catch(() => undefined)
   }
 
-  /**
-   * Entries of `(position, to]` that concern some scope keys, in order; undefined where memory does not reach back that
-   * far. What others write costs nothing here: with a thousand clients waiting, each would look at all of it.
-   */
-  since(position: number, to: number, keys: readonly string[]): readonly LogEntry[] | undefined {
+  /** Batches after a position that memory still has, oldest first; undefined where it does not reach back that far. */
+  since(position: number): readonly TailedBatch[] | undefined {
     if (this.#head?.position === position) return []
     const first = this.#recent.findIndex(({ batch }) => batch.position === position + 1)
-    if (first === -1) return undefined
-    return this.#recent
-      .slice(first)
-      .flatMap((tailed) => (tailed.batch.position <= to ? concerning(tailed, keys) : []))
+    return first === -1 ? undefined : this.#recent.slice(first)
+  }
+
+  /**
+   * Entries of `(position, to]` that concern some scope keys, in order; undefined like {@link since}. What others write
+   * costs nothing here: of a thousand clients that wait, each would look at all of it.
+   */
+  entriesSince(
+    position: number,
+    to: number,
+    keys: readonly string[],
+  ): readonly LogEntry[] | undefined {
+    return this.since(position)?.flatMap((tailed) =>
+      tailed.batch.position <= to ? concerning(tailed, keys) : [],
+    )
   }
 
   /** Nothing comes any more: whoever would wait must answer. */
@@ -126,7 +134,8 @@ export class LogTail {
   }
 
   async #pass(): Promise<void> {
-    const made = await advance(this.#database, false)
+    // In turn: another server's batch may be of a moment before what the caller has committed.
+    const made = await advance(this.#database, true)
     this.#made = made?.position ?? this.#made
     const before = this.#head
     if (before === undefined) {

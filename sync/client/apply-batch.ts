@@ -250,6 +250,8 @@ class BatchApplication {
         : undefined
     const base = this.#baseOf(ref, current, pending.length > 0)
     if (base === undefined) return
+    // The store forgets the base of what is not pending any more; settled again, the row must not count as made here.
+    if (this.#acknowledged.delete(keyOf(ref))) this.#incoming.set(keyOf(ref), base)
     this.#keepBase(ref, base, pending.length > 0 || delta !== undefined)
     const patched = visibleRow(table, base, pending, current)
     // A pending change of a row that is gone has nowhere to show; it must not just vanish (I3).
