@@ -85,7 +85,7 @@ export const engineMistakes: readonly Mistake[] = [
     edits: [
       {
         file: 'sync/client/puller.ts',
-        find: '      if (isOneHistory && batch.position < now.position) return false\n',
+        find: '      if (isOneHistory && batch.position < now.position) return true\n',
         replace: '',
       },
     ],
