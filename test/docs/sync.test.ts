@@ -22,7 +22,7 @@ test('every message has its endpoint and every field of pushes and pulls its mea
   const fields = [pullResponseSchema, pushFieldsSchema].flatMap(({ shape }) => Object.keys(shape))
   expect(fields.filter((field) => !mentioned.has(field))).toEqual([])
   expect(Object.keys(messageSchemas)).toContain('pullResponse')
-  for (const path of [...source('server/http/app.ts').matchAll(/'(\/sync\/v1\/\w+)'/g)])
+  for (const path of source('server/http/app.ts').matchAll(/'(\/sync\/v1\/\w+)'/g))
     expect(text).toContain(path[1])
 })
 

@@ -94,3 +94,5 @@ const row = ({
   `| ${agents} | ${rate} | ${fault} | ${transactions} | ${count} | ${(convergedMs / 1000).toFixed(1)} s | ${violations.length} |`
 
 await main()
+// Sockets of agents that were killed in the middle of a request may linger.
+process.exit()
