@@ -150,7 +150,7 @@ export class SyncEngine {
   start(): void {
     if (this.#state !== 'idle') return
     this.#become('connecting')
-    this.#loops = this.#run()
+    this.#loops = this.#run().catch((error: unknown) => this.#broken(error))
   }
 
   status(): SyncStatus {
@@ -220,13 +220,16 @@ export class SyncEngine {
 
   async close(): Promise<void> {
     if (this.#state === 'closed') return
-    this.#become('closed')
-    this.#stopListening()
-    this.#abort.abort()
-    this.#wake?.()
-    await this.#loops
-    await this.#pusher.rest()
-    this.#lock.release()
+    try {
+      this.#become('closed')
+      this.#stopListening()
+      this.#abort.abort()
+      this.#wake?.()
+      await this.#loops
+      await this.#pusher.rest()
+    } finally {
+      this.#lock.release()
+    }
   }
 
   async #run(): Promise<void> {
@@ -376,6 +379,16 @@ export class SyncEngine {
 
   #cursor(): StoreCursor {
     return this.#puller.cursor()
+  }
+
+  /** The store itself cannot be read any more; whoever looks is told why. */
+  #broken(error: unknown): void {
+    if (this.#isOver()) return
+    this.#abort.abort()
+    this.#state = 'stopped'
+    const message = error instanceof Error ? error.message : String(error)
+    const at = timestampOfMicros(this.#options.clock())
+    this.#lastError = { code: 'STORE_CORRUPT', message, at }
   }
 
   #failed(error: unknown): void {
