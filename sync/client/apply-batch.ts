@@ -7,7 +7,7 @@ import type { Connection, Identity } from '../../src/internal-for-sync.ts'
 import { sameStored } from '../merge/merge-update.ts'
 import type { PullResponse } from '../protocol/messages.ts'
 import { completed, decodeBase, encodeImage, stubImage } from './image.ts'
-import { cameOf, expectRows } from './hydration.ts'
+import { cameOf, expectRows, isAwaited } from './hydration.ts'
 import { keepAcknowledged, noteHistory } from './kept.ts'
 import { LostRows } from './lost-rows.ts'
 import { OutcomeLog, type Outcome } from './outcome-log.ts'
@@ -364,8 +364,11 @@ class BatchApplication {
         this.#writer.remove(table, id)
         this.#enqueue(other)
         made = true
-      } else if (this.#acknowledged.has(keyOf(other)) && !this.#touched.has(keyOf(other))) {
-        // A pending row that was refused for the key, and is about to go.
+      } else if (
+        this.#queue.has(keyOf(other)) ||
+        (this.#acknowledged.has(keyOf(other)) && !this.#touched.has(keyOf(other)))
+      ) {
+        // A pending row that was refused for the key, or displaced a moment ago, and is about to go.
         this.#settleNow(other)
         made = true
       } else if (
@@ -373,6 +376,11 @@ class BatchApplication {
         pendingOf(this.#connection, table, id).some(({ blocked }) => !blocked)
       ) {
         this.#displace(other, `${table.name}: its unique key was taken at the centre`)
+        this.#settleNow(other)
+        made = true
+      } else if (this.#batch.page !== null && isAwaited(this.#connection, other)) {
+        // Of before this reading of the scope: a later page brings it as it is now, or it is not there any more.
+        this.#take(other, null)
         this.#settleNow(other)
         made = true
       }

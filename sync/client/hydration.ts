@@ -30,6 +30,11 @@ export function expectRows(
   }
 }
 
+/** Whether a row was here before and no page has brought it yet. */
+export const isAwaited = (connection: Connection, { table, id }: RowRef): boolean =>
+  connection.get('SELECT 1 FROM sync_hydration WHERE id = ? AND tbl = ?', id, table.number) !==
+  undefined
+
 /** Crosses off what a page brought; with the last, returns what never came. */
 export function cameOf(
   connection: Connection,
