@@ -542,7 +542,8 @@ test('whenever it goes back, nothing that an agent wrote is missing in the end, 
       })
       for (const agent of all) expect(agent.sync.status().parked).toBe(0)
     }),
-    { numRuns: 8, endOnFailure: true },
+    // Always the same programs here; HEALING_SEED draws others.
+    { numRuns: 8, endOnFailure: true, seed: Number(process.env['HEALING_SEED'] ?? 20_261_121) },
   )
 }, 300_000)
 
