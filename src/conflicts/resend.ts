@@ -53,8 +53,11 @@ export function resend(
   return (didNotHappen(record) && record.op === 'insert' ? insertAgain : updateAgain)(all) as Values
 }
 
-const didNotHappen = ({ state }: ConflictRow): boolean =>
-  state === 'rejected' || state === 'dependency_failed'
+/** An insert that was superseded had been taken once, by a centre that went back, and its row was deleted since. */
+const didNotHappen = ({ state, op }: ConflictRow): boolean =>
+  state === 'rejected' ||
+  state === 'dependency_failed' ||
+  (state === 'superseded' && op === 'insert')
 
 /** Where rows are only marked as deleted, a delete was sent as an update of the mark. */
 function isDelete({ record, table, mine }: Resend): boolean {

@@ -351,6 +351,43 @@ describe('what depends on rows whose author has not come back', () => {
   })
 })
 
+test('what a transaction wrote beside a row that was deleted since comes back, and so do replies to it', async () => {
+  const one = await agentOf(ada)
+  const two = await agentOf(ada)
+  const talk = one.db.conversations.create({ title: 'common' }).id
+  await syncAll(one, two)
+  await centre.backup()
+  await syncAll(one, two)
+  const gone = say(one, talk, 'deleted since')
+  const reply = one.db.transaction(() => {
+    const { id } = one.db.messages.create({
+      conversation_id: talk,
+      role: 'user',
+      content: 'a reply',
+      parent_message_id: gone,
+    })
+    one.db.conversations.update(talk, { total_cost_cents: 2 })
+    return id
+  })
+  await syncAll(one, two)
+  two.db.messages.delete(gone)
+  // The writer has not heard of it.
+  await two.sync.now()
+  await centre.restore()
+  await mustWait(two)
+  await operator('--all')
+  // Who deleted comes first; the row is not back, and never will be.
+  await two.sync.now()
+  await mustAgree(one, two)
+  for (const { db } of [one, two]) {
+    expect(db.conversations.find(talk)).toMatchObject({ total_cost_cents: 2, message_count: 1 })
+    expect(db.messages.list()).toMatchObject([{ id: reply, parent_message_id: null }])
+  }
+  expect(one.db.syncConflicts.list()).toMatchObject([
+    { state: 'superseded', reason: 'deleted', rowId: gone, op: 'insert' },
+  ])
+})
+
 describe('where the operator does not want everything back', () => {
   test('nothing is sent, and everything stays readable and can be sent again', async () => {
     const one = await agentOf(ada)

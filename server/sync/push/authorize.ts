@@ -21,14 +21,21 @@ export function mustSeeRow(context: DecisionContext, { table, id }: Mutation): W
         by,
       )
   }
-  if (row === undefined) return refuseMissing(context, `${table.name} ${id}`)
+  if (row === undefined) return refuseMissing(context, table, id, `${table.name} ${id}`)
   if (!isVisibleTo(context, row)) return refuse('forbidden', `${table.name} ${id} is not yours`)
   if (row.deleted) return refuse('deleted', `${table.name} ${id} was deleted`)
   return row
 }
 
 /** Of a row that was never here: while the centre may get back what it lost, its author may yet bring it. */
-function refuseMissing({ ifMissing }: DecisionContext, what: string): never {
+function refuseMissing(
+  { ifMissing, missing }: DecisionContext,
+  table: TableDefinition,
+  id: string,
+  what: string,
+): never {
+  if (missing?.isBuried(table, id) === true)
+    return refuse('deleted', `${what} was deleted before it was back`)
   if (ifMissing === 'wait') return refuse('parked', `${what} is not back yet`)
   if (ifMissing === 'gone')
     return refuse('parent_missing', `${what} was lost with the centre, and nobody brought it back`)
@@ -51,7 +58,9 @@ export function mustSeeReferences(context: DecisionContext, mutation: Mutation):
           by,
         )
     }
-    if (row === undefined) return refuseMissing(context, `${place}: ${target.name} ${id}`)
+    if (row === undefined) {
+      return refuseMissing(context, target, id, `${place}: ${target.name} ${id}`)
+    }
     if (!isVisibleTo(context, row))
       return refuse('forbidden', `${place}: ${target.name} ${id} is not yours`)
     if (row.deleted)

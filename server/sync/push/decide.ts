@@ -1,4 +1,5 @@
-import { mustColumn, type TableDefinition } from '../../../schema/define.ts'
+import { mustColumn, references, type TableDefinition } from '../../../schema/define.ts'
+import { userKey } from '../../../schema/role-access.ts'
 import type { WireOutcome } from '../../../sync/protocol/messages.ts'
 import { isVisibleTo } from './authorize.ts'
 import { decideDelete } from './decide-delete.ts'
@@ -8,17 +9,44 @@ import type { Decision, DecisionContext, LostValue, MutationDecision, Write } fr
 import { RefusalSignal } from './refusal.ts'
 import { jsonRow } from './row-json.ts'
 import type { ClientTransaction, Mutation } from './transaction.ts'
+import { referencedRows } from './working-state.ts'
 
 export { jsonRow }
 export type { Decision, DecisionContext }
 
-/** Decides one transaction: everything it writes, or nothing and why. */
+/**
+ * Decides one transaction: everything it writes, or nothing and why. One that the centre had taken before it went back
+ * must not fail for what was deleted since: that part of it is superseded, and the rest comes back.
+ */
 export function decideTransaction(
   shared: DecisionContext,
   transaction: ClientTransaction,
 ): Decision {
   const ifMissing = shared.missing?.of(transaction) ?? 'unknown'
   const context: DecisionContext = { ...shared, ifMissing }
+  const isBroughtBack = shared.missing?.isBroughtBack(transaction) === true
+  const deletedSince = new Set<number>()
+  for (;;) {
+    const result = decideMutations(context, transaction, deletedSince)
+    if (!('culprit' in result)) {
+      context.state.keepLayer()
+      return result
+    }
+    const { culprit, signal } = result
+    const isRest = deletedSince.size + 1 < transaction.mutations.length
+    if (!isBroughtBack || signal.refusal.reason !== 'deleted' || !isRest)
+      return rejectTransaction(context, transaction, culprit, signal)
+    context.state.dropLayer()
+    deletedSince.add(culprit)
+  }
+}
+
+/** All mutations in their order, but for those on rows that were deleted since; or the first that is refused. */
+function decideMutations(
+  context: DecisionContext,
+  transaction: ClientTransaction,
+  deletedSince: ReadonlySet<number>,
+): Decision | { readonly culprit: number; readonly signal: RefusalSignal } {
   const writes: Write[] = []
   const outcomes: WireOutcome[] = []
   const conflicts: LostValue[] = []
@@ -30,7 +58,9 @@ export function decideTransaction(
       if (mutation.refusal !== undefined) throw new RefusalSignal(mutation.refusal)
       if (mutation.table === undefined)
         throw new Error('bug in AgentDB: an unknown table without a refusal')
-      const decided = decideMutation(context, transaction, mutation)
+      const decided = deletedSince.has(n)
+        ? passOverDeleted(context, mutation)
+        : decideMutation(context, transaction, mutation)
       writes.push(...decided.writes.map((write) => ({ ...write, n })))
       conflicts.push(...decided.conflicts)
       if (decided.tombstone !== undefined) tombstones.push(decided.tombstone)
@@ -38,11 +68,26 @@ export function decideTransaction(
         outcomes.push({ seq: transaction.seq, n, ...decided.outcome })
     } catch (error) {
       if (!(error instanceof RefusalSignal)) throw error
-      return rejectTransaction(context, transaction, n, error)
+      return { culprit: n, signal: error }
     }
   }
-  context.state.keepLayer()
   return { writes, outcomes, conflicts, rejectedRows: [], tombstones }
+}
+
+/** A row that this would have made counts as deleted, too: what hangs on it went with it. */
+function passOverDeleted(
+  { state, principal }: DecisionContext,
+  mutation: Mutation,
+): MutationDecision {
+  const { table, id, op } = mutation
+  const place = { table: table.name, id, kind: 'superseded', reason: 'deleted' } as const
+  const message = `${table.name} ${id} was deleted since`
+  const outcome = { ...place, message }
+  if (op !== 'insert' || state.get(table, id) !== undefined)
+    return { writes: [], conflicts: [], outcome }
+  const row = { table, id, keys: [userKey(principal.userId)], stamps: {}, inDatabase: false }
+  state.set({ ...row, deleted: true, image: undefined })
+  return { writes: [], conflicts: [], outcome, tombstone: { table, id } }
 }
 
 function rejectTransaction(
@@ -124,10 +169,40 @@ function decideMutation(
 ): MutationDecision {
   switch (mutation.op) {
     case 'insert':
-      return decideInsert(context, transaction, mutation)
+      return decideInsert(
+        context,
+        transaction,
+        clearDeletedReferences(context, transaction, mutation),
+      )
     case 'update':
-      return decideUpdate(context, transaction, mutation)
+      return decideUpdate(
+        context,
+        transaction,
+        clearDeletedReferences(context, transaction, mutation),
+      )
     case 'delete':
       return decideDelete(context, transaction, mutation)
   }
+}
+
+/** Of a transaction that is brought back: a deletion since has set its optional references to null, as it does here. */
+function clearDeletedReferences(
+  { state, missing }: DecisionContext,
+  transaction: ClientTransaction,
+  mutation: Mutation,
+): Mutation {
+  if (missing?.isBroughtBack(transaction) !== true) return mutation
+  const optional = new Set(
+    references(mutation.table)
+      .filter(({ onDelete }) => onDelete === 'set null')
+      .map(({ column }) => column),
+  )
+  const gone = referencedRows(mutation).filter(
+    ({ column, target, id }) =>
+      optional.has(column) &&
+      (state.get(target, id)?.deleted === true || missing.isBuried(target, id)),
+  )
+  if (gone.length === 0) return mutation
+  const cleared = Object.fromEntries(gone.map(({ column }) => [column, null]))
+  return { ...mutation, patch: { ...mutation.patch, ...cleared } }
 }

@@ -4,6 +4,7 @@ import type { TableDefinition } from '../../../schema/define.ts'
 import type { Session } from '../../postgres/database.ts'
 import type { Principal } from '../principal.ts'
 import type { ClientTransaction } from './transaction.ts'
+import { referencedRows } from './working-state.ts'
 
 /** Whether the centre may still get back rows that it lost when it went back: never went back, yet, no longer. */
 export type Window = 'none' | 'open' | 'over'
@@ -17,16 +18,22 @@ export type Missing = 'wait' | 'gone' | 'unknown'
 /** What is known of rows that are not back yet. */
 export interface MissingRows {
   of(transaction: ClientTransaction): Missing
+  /** Whether the centre had taken the transaction before, and lost it. */
+  isBroughtBack(transaction: ClientTransaction): boolean
   /** Whether someone who may delete the row has done so before it was back. */
   isBuried(table: TableDefinition, id: string): boolean
 }
 
-const nothingMissing: MissingRows = { of: () => 'unknown', isBuried: () => false }
+const nothingMissing: MissingRows = {
+  of: () => 'unknown',
+  isBroughtBack: () => false,
+  isBuried: () => false,
+}
 
 export async function loadMissingRows(
   session: Session,
   window: Window,
-  { userId }: Principal,
+  actor: { readonly clientId: string; readonly principal: Principal },
   transactions: readonly ClientTransaction[],
 ): Promise<MissingRows> {
   if (window === 'none') return nothingMissing
@@ -35,17 +42,23 @@ export async function loadMissingRows(
     [transactions.map(({ id }) => id)],
   )
   const ids = new Set(waited.rows.map((row) => row.tx_id))
-  const inserted = transactions.flatMap(({ mutations }) =>
-    mutations.filter(({ op }) => op === 'insert').map(({ id }) => id),
+  // A store that heals becomes a new client, and sends first what the centre lost.
+  const healed = await session.query<{ offered: number }>(
+    'SELECT offered FROM sync.healed WHERE client_id = $1',
+    [actor.clientId],
   )
+  const offered = healed.rows[0]?.offered ?? 0
+  const { userId } = actor.principal
+  const named = transactions.flatMap(({ mutations }) => mutations.flatMap(rowsOf))
   const { rows } = await session.query<{
     tbl: number
     id: string
     user_id: string
     role: UserRole
-  }>('SELECT tbl, id, user_id, role FROM sync.tombstone WHERE id = ANY($1::uuid[])', [inserted])
+  }>('SELECT tbl, id, user_id, role FROM sync.tombstone WHERE id = ANY($1::uuid[])', [named])
   return {
     of: ({ id }) => (window === 'open' ? 'wait' : ids.has(id) ? 'gone' : 'unknown'),
+    isBroughtBack: ({ id, seq }) => seq <= offered || ids.has(id),
     isBuried: ({ number, owner }, id) =>
       rows.some(
         (row) =>
@@ -59,6 +72,12 @@ export async function loadMissingRows(
       ),
   }
 }
+
+/** The row that a mutation is about, and those that it points at. */
+const rowsOf = (mutation: ClientTransaction['mutations'][number]): string[] =>
+  mutation.table === undefined || mutation.refusal !== undefined
+    ? [mutation.id]
+    : [mutation.id, ...referencedRows(mutation).map(({ id }) => id)]
 
 /** What matters here of a decision. */
 interface Decided {

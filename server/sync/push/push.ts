@@ -210,7 +210,7 @@ async function applyOnce(
     principal,
     clientId,
     ancestry,
-    missing: await loadMissingRows(session, mark.window, principal, fresh),
+    missing: await loadMissingRows(session, mark.window, { clientId, principal }, fresh),
     keys: new Set(keysOf(principal, clientId)),
     state,
     versions: await loadVersions(session, fresh),

@@ -19,9 +19,8 @@ export const decisionMistakes: readonly Mistake[] = [
     edits: [
       {
         file: 'server/sync/push/decide.ts',
-        find: '      return rejectTransaction(context, transaction, n, error)',
-        replace: `      outcomes.push({ seq: transaction.seq, n, kind: 'rejected', reason: error.refusal.reason })
-      void rejectTransaction`,
+        find: '      return { culprit: n, signal: error }',
+        replace: `      outcomes.push({ seq: transaction.seq, n, kind: 'rejected', reason: error.refusal.reason })`,
       },
     ],
   },
