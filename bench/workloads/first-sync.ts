@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { sql, type RawBuilder } from 'kysely'
 import { agentColumns, tables } from '../../schema/index.ts'
 import type { SyncServer } from '../../server/index.ts'
 import { AgentDB } from '../../src/index.ts'
@@ -63,20 +63,24 @@ export const firstSync = postgresWorkload<Parameters>({
 })
 
 /** The same ids and texts on every run, ids ordered by time as ours are; conversations of 100 messages. */
-async function seed(server: SyncServer, userId: string, messages: number): Promise<void> {
+export async function seed(server: SyncServer, userId: string, messages: number): Promise<void> {
   await sql`INSERT INTO conversations (id, user_id, title)
-    SELECT md5('conversation' || c)::uuid, ${userId}::uuid, 'bench ' || c FROM generate_series(0, ${Math.floor(messages / 100)}::int) c`.execute(
+    SELECT ${idOf('conversation', sql`c`, sql`c * 100`)}, ${userId}::uuid, 'bench ' || c FROM generate_series(0, ${Math.floor(messages / 100)}::int) c`.execute(
     server.db,
   )
   for (let from = 0; from < messages; from += SEED_ROWS) {
     const to = Math.min(from + SEED_ROWS, messages) - 1
     await sql`INSERT INTO messages (id, conversation_id, role, content, tokens_used, sequence_number)
-      SELECT overlay(md5('message' || n) placing lpad(to_hex(1760000000000 + n), 12, '0') from 1 for 12)::uuid,
-        md5('conversation' || n / 100)::uuid, 'user',
+      SELECT ${idOf('message', sql`n`, sql`n`)},
+        ${idOf('conversation', sql`n / 100`, sql`n / 100 * 100`)}, 'user',
         'message ' || n || repeat(' roll back the last deploy', 5), n % 400, n % 100
       FROM generate_series(${from}::int, ${to}::int) n`.execute(server.db)
   }
 }
+
+/** An id of the millisecond `at`, ordered by time as ours are. */
+const idOf = (kind: string, n: RawBuilder<unknown>, at: RawBuilder<unknown>): RawBuilder<unknown> =>
+  sql`overlay(md5(${sql.lit(kind)} || ${n}) placing lpad(to_hex(1760000000000 + ${at}), 12, '0') from 1 for 12)::uuid`
 
 async function syncOnce(
   { admin, measured }: MeasuredCentre,

@@ -21,9 +21,9 @@ export interface Cursor {
 
 /** Up to where a whole scope has been read. */
 export interface PageMark {
-  /** Number of the table that is being read, and the last of its rows that was. */
+  /** Number of the table that is being read, and the last of its rows that was: its id, after its parent's if it has one. */
   readonly table: number
-  readonly after: string | null
+  readonly after: readonly string[] | null
   /** Rows so far, and how many there were at the beginning. */
   readonly rows: number
   readonly total: number

@@ -1,7 +1,7 @@
 import { gainedBetween } from '../../schema/columns-at.ts'
 import { agentColumns, type TableDefinition } from '../../schema/define.ts'
 import { profileKey, roleAccess, userKey } from '../../schema/role-access.ts'
-import { allTables } from '../../schema/tables.ts'
+import { allTables, mustTable } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { WireConflict, WireOutcome } from '../../sync/protocol/messages.ts'
 import { ownPredicate } from '../../schema/postgres/access.ts'
@@ -135,43 +135,137 @@ export async function readScope(
   return finishHydration(database, builder, scope, from)
 }
 
-/** `last` is the id to go on after, where the page is full before the table is read. */
+interface PageBounds {
+  readonly principal: Principal
+  readonly after: readonly string[] | null
+  readonly room: Room
+}
+
+interface Room {
+  readonly rows: number
+  readonly bytes: number
+}
+
+/** `last` is the key of the row to go on after, where the page is full before the table is read. */
+interface PartRead extends Room {
+  readonly last: readonly string[] | undefined
+}
+
 async function readTablePage(
   session: Session,
   builder: PullBuilder,
   table: TableDefinition,
-  {
-    principal,
-    after,
-    room,
-  }: { principal: Principal; after: string | null; room: { rows: number; bytes: number } },
-): Promise<{ rows: number; bytes: number; last: string | undefined }> {
+  bounds: PageBounds,
+): Promise<PartRead> {
+  const { owner } = table
+  if (owner.kind === 'parent') return readByParent(session, builder, table, owner, bounds)
+  const { principal, after, room } = bounds
   const where = scopeCondition(table, principal)
-  const columns = agentColumns(table).map((name) => `t.${name}`)
-  const parameters = where.includes('$1') ? [principal.userId] : []
-  const more = after === null ? '' : ` AND t.id > $${parameters.push(after)}`
-  // A cursor: rows may have a kilobyte or a megabyte, and only reading them tells.
-  await session.query(
-    `DECLARE page NO SCROLL CURSOR FOR SELECT t.id, row_to_json(r)::text AS image FROM ${table.name} t, LATERAL (SELECT ${columns.join(', ')}) r
-    WHERE ${where}${more} ORDER BY t.id`,
-    parameters,
-  )
+  const parameters: unknown[] = where.includes('$1') ? [principal.userId] : []
+  const more = after === null ? '' : ` AND t.id > $${parameters.push(after[0])}`
+  const sql = `${pageColumns(table)} WHERE ${where}${more} ORDER BY t.id LIMIT ${room.rows}`
   const keys = keysHeld(table, principal)
+  return readPart(session, builder, { table, keys, sql, parameters, room, keyOf: ({ id }) => [id] })
+}
+
+const PARENTS_FIRST = 16
+const PARENTS_MAX = 1000
+
+/**
+ * Rows that belong through a parent are read some parents at a time. In the order of their own ids alone, PostgreSQL would
+ * sort all of them for every page, or compare every row of the table with every parent of the user.
+ */
+async function readByParent(
+  session: Session,
+  builder: PullBuilder,
+  table: TableDefinition,
+  owner: { readonly table: string; readonly column: string },
+  { principal, after, room }: PageBounds,
+): Promise<PartRead> {
+  const own = ownPredicate(mustTable(owner.table), 'p', '$1')
+  const keys = keysHeld(table, principal)
+  let [parent = NIL, id = NIL] = after ?? []
+  let wanted = PARENTS_FIRST
+  const read = { rows: 0, bytes: 0 }
+  for (;;) {
+    const found = await session.query<{ id: string }>(
+      `SELECT p.id FROM ${owner.table} p WHERE ${own} AND p.id >= $2 ORDER BY p.id LIMIT ${wanted}`,
+      [principal.userId, parent],
+    )
+    const parents = found.rows.map((row) => row.id)
+    const left = { rows: room.rows - read.rows, bytes: room.bytes - read.bytes }
+    const part = await readPart(session, builder, {
+      table,
+      keys,
+      sql: `${pageColumns(table, `t.${owner.column}`)}
+        WHERE t.${owner.column} = ANY($1::uuid[]) AND (t.${owner.column}, t.id) > ($2, $3)
+        ORDER BY t.${owner.column}, t.id LIMIT ${left.rows}`,
+      parameters: [parents, parent, id],
+      room: left,
+      keyOf: (row) => [row.parent, row.id],
+    })
+    read.rows += part.rows
+    read.bytes += part.bytes
+    const lastParent = parents.at(-1)
+    if (part.last !== undefined || lastParent === undefined || parents.length < wanted)
+      return { ...read, last: part.last }
+    parent = lastParent
+    id = BEYOND_ALL
+    wanted = likelyParents(parents.length, part.rows, room.rows - read.rows)
+  }
+}
+
+/** Before and after all ids. */
+const NIL = '00000000-0000-0000-0000-000000000000'
+const BEYOND_ALL = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+
+/** As many parents as have the rows that still fit, if they have as many as those before; and the one that was the last. */
+const likelyParents = (parents: number, rows: number, room: number): number =>
+  Math.min(PARENTS_MAX, Math.ceil((room * parents) / Math.max(rows, 1)) + 1)
+
+/** `r` is the row as it is sent. */
+const pageColumns = (table: TableDefinition, parent = 'NULL'): string =>
+  `SELECT t.id, ${parent} AS parent, row_to_json(r)::text AS image FROM ${table.name} t, LATERAL (SELECT ${agentColumns(
+    table,
+  )
+    .map((name) => `t.${name}`)
+    .join(', ')}) r`
+
+interface PageRow {
+  readonly id: string
+  readonly parent: string
+  readonly image: string
+}
+
+interface Part {
+  readonly table: TableDefinition
+  readonly keys: readonly string[]
+  readonly sql: string
+  readonly parameters: unknown[]
+  readonly room: Room
+  readonly keyOf: (row: PageRow) => readonly string[]
+}
+
+/** With a cursor: rows may have a kilobyte or a megabyte, and only reading them tells. */
+async function readPart(
+  session: Session,
+  builder: PullBuilder,
+  { table, keys, sql, parameters, room, keyOf }: Part,
+): Promise<PartRead> {
+  await session.query(`DECLARE page NO SCROLL CURSOR FOR ${sql}`, parameters)
   let count = 0
   let bytes = 0
-  let last: string | undefined
+  let last: readonly string[] | undefined
   for (;;) {
-    const wanted = Math.min(room.rows - count, fetchSize(count, bytes, room.bytes))
-    const { rows } = await session.query<{ id: string; image: string }>(
-      `FETCH ${Math.max(1, wanted)} FROM page`,
-    )
+    const wanted = Math.max(1, Math.min(room.rows - count, fetchSize(count, bytes, room.bytes)))
+    const { rows } = await session.query<PageRow>(`FETCH ${wanted} FROM page`)
     for (const { id, image } of rows) {
       builder.add({ tbl: table.number, id, image, keysBefore: [], keysAfter: keys })
       bytes += image.length
-      last = id
     }
+    const final = rows.at(-1)
+    last = final === undefined || rows.length < wanted ? undefined : keyOf(final)
     count += rows.length
-    if (rows.length < Math.max(1, wanted)) last = undefined
     if (last === undefined || count >= room.rows || bytes >= room.bytes) break
   }
   await session.query('CLOSE page')

@@ -72,7 +72,8 @@ class BatchApplication {
   /** Rows whose mutations were acknowledged in this batch. */
   readonly #acknowledged = new Set<string>()
   readonly #queue = new Map<string, RowRef>()
-  readonly #touched = new Map<string, RowRef>()
+  /** Rows that were brought to what they should be; as they then are, where they were written. */
+  readonly #touched = new Map<string, { readonly ref: RowRef; readonly row?: StoredRow }>()
   readonly #changes = new Map<string, Change>()
   #referencesChanged = false
   /** Whether anything is pending, and whether any base is kept: a first sync has neither, and asks for no row. */
@@ -241,7 +242,8 @@ class BatchApplication {
   /** Brings one row to what it should be: its authoritative image with what is pending on top. */
   #settle(ref: RowRef): void {
     const { table, id } = ref
-    this.#touched.set(keyOf(ref), ref)
+    if (this.#insertNew(ref)) return
+    this.#touched.set(keyOf(ref), { ref })
     const current = this.#writer.read(table, id)
     const pending = this.#hasPending ? pendingOf(this.#connection, table, id) : []
     const delta =
@@ -266,6 +268,17 @@ class BatchApplication {
         current,
         pending.some(({ blocked }) => !blocked),
       )
+  }
+
+  /** The most of a first sync: a row that is not here, and nothing is pending. */
+  #insertNew(ref: RowRef): boolean {
+    if (this.#batch.page === null || this.#hasPending || this.#hasBases) return false
+    if (this.#acknowledged.size > 0 || this.#version < SCHEMA_VERSION) return false
+    const row = this.#incoming.get(keyOf(ref))
+    if (row == null || !this.#writer.insertNew(ref.table, row)) return false
+    this.#note(ref, 'insert')
+    this.#touched.set(keyOf(ref), { ref, row })
+    return true
   }
 
   /** The authoritative image; undefined where the row is not the centre's to tell (audit rows of our own). */
@@ -329,6 +342,7 @@ class BatchApplication {
     const misfit = this.#writer.upsert(table, row)
     if (misfit === undefined) {
       this.#note(ref, op)
+      this.#touched.set(keyOf(ref), { ref, row })
       if (
         current !== undefined &&
         references(table).some(({ column }) => !sameStored(row[column], current[column]))
@@ -423,10 +437,12 @@ class BatchApplication {
   #settleReferences(): void {
     for (let rounds = 0; this.#touched.size > 0; rounds++) {
       if (rounds > ROUNDS_MAX) throw new NeedsWholeScopeSignal('the references do not come to rest')
-      const round = [...this.#touched.values()]
+      const round = [...this.#touched]
       this.#touched.clear()
-      for (const ref of round) {
-        const row = this.#writer.readReferences(ref.table, ref.id)
+      for (const [key, { ref, row: written }] of round) {
+        // Settled again meanwhile, it may not be what was written then.
+        const known = this.#touched.has(key) ? undefined : written
+        const row = known ?? this.#writer.readReferences(ref.table, ref.id)
         if (row === undefined) this.#settleOrphans(ref)
         else this.#settleParents(ref, row)
       }

@@ -157,6 +157,7 @@ export class Puller {
     if (now.clientId !== from.clientId) return false
     const isOneHistory = now.nonce === from.nonce || now.nonce === batch.nonce
     const { page } = batch
+    this.#options.connection.setLoading(page?.last === false)
     if (page === null) {
       // Beyond it already, by the stream: whoever asked has what it asked for.
       if (isOneHistory && batch.position < now.position) return true

@@ -49,6 +49,16 @@ export class RowWriter {
     return this.#connection.run(statementsOf(table).remove, id) > 0
   }
 
+  /** Writes a row that is not here and that nothing is in the way of; false without it. */
+  insertNew(table: TableDefinition, row: StoredRow): boolean {
+    try {
+      return this.#connection.run(statementsOf(table).insertNew, ...valuesOf(table, row)) > 0
+    } catch (error) {
+      if (isMisfit(error)) return false
+      throw error
+    }
+  }
+
   /** Writes a row; says what is in the way instead of throwing. */
   upsert(table: TableDefinition, row: StoredRow): Misfit | undefined {
     try {
@@ -59,8 +69,7 @@ export class RowWriter {
       const { code } = error as { code?: unknown }
       if (code === 'SQLITE_CONSTRAINT_UNIQUE')
         return { kind: 'unique', others: this.#collisions(table, row) }
-      if (code === 'SQLITE_CONSTRAINT_CHECK' || code === 'SQLITE_CONSTRAINT_NOTNULL')
-        return { kind: 'check' }
+      if (isMisfit(error)) return { kind: 'check' }
       throw error
     }
   }
@@ -69,8 +78,7 @@ export class RowWriter {
   upsertUnchecked(table: TableDefinition, row: StoredRow): void {
     this.#connection.pragma('ignore_check_constraints = ON')
     try {
-      const { sql, values } = upsertStatement(table, row)
-      this.#connection.prepareOwn(sql).run(...values)
+      this.#connection.prepareOwn(statementsOf(table).upsert).run(...valuesOf(table, row))
       this.unmarkStub(table, String(row['id']))
     } finally {
       this.#connection.pragma('ignore_check_constraints = OFF')
@@ -99,8 +107,7 @@ export class RowWriter {
   }
 
   #upsert(table: TableDefinition, row: StoredRow): void {
-    const { sql, values } = upsertStatement(table, row)
-    this.#connection.run(sql, ...values)
+    this.#connection.run(statementsOf(table).upsert, ...valuesOf(table, row))
   }
 
   /** Ids of other rows that hold one of the row's unique keys. */
@@ -133,6 +140,7 @@ interface Statements {
   readonly exists: string
   readonly remove: string
   readonly upsert: string
+  readonly insertNew: string
 }
 
 const statements = new WeakMap<TableDefinition, Statements>()
@@ -145,24 +153,25 @@ function statementsOf(table: TableDefinition): Statements {
   const names = agentColumns(table)
   const rest = names.filter((name) => name !== 'id')
   const pointers = ['id', ...references(table).map(({ column }) => column)]
+  const insert = `INSERT INTO ${t} (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})`
   const made: Statements = {
     read: `SELECT ${names.join(', ')} FROM ${t} WHERE id = ?`,
     readReferences: `SELECT ${pointers.join(', ')} FROM ${t} WHERE id = ?`,
     exists: `SELECT 1 FROM ${t} WHERE id = ?`,
     remove: `DELETE FROM ${t} WHERE id = ?`,
-    upsert: `INSERT INTO ${t} (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})
+    insertNew: `${insert} ON CONFLICT DO NOTHING`,
+    upsert: `${insert}
       ON CONFLICT (id) DO UPDATE SET ${rest.map((name) => `${name} = excluded.${name}`).join(', ')}`,
   }
   statements.set(table, made)
   return made
 }
 
-function upsertStatement(
-  table: TableDefinition,
-  row: StoredRow,
-): { sql: string; values: Stored[] } {
-  return {
-    sql: statementsOf(table).upsert,
-    values: agentColumns(table).map((name) => row[name] ?? null),
-  }
-}
+const valuesOf = (table: TableDefinition, row: StoredRow): Stored[] =>
+  agentColumns(table).map((name) => row[name] ?? null)
+
+/** Whether the row's own values are refused, rather than the writing. */
+const isMisfit = (error: unknown): boolean =>
+  ['SQLITE_CONSTRAINT_CHECK', 'SQLITE_CONSTRAINT_NOTNULL'].includes(
+    String((error as { code?: unknown }).code),
+  )

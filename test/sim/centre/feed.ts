@@ -185,7 +185,7 @@ export class ModelFeed {
   ): Promise<PullResponse> {
     const builder = this.#builder(request.clientId, principal)
     const left = this.#scopeRows(principal).filter(
-      ({ tbl, id }) => tbl > mark.table || (tbl === mark.table && id > (mark.after ?? '')),
+      ({ tbl, id }) => tbl > mark.table || (tbl === mark.table && id > (mark.after?.[0] ?? '')),
     )
     const page = left.slice(0, this.#pageRows)
     for (const entry of page) builder.add(entry)
@@ -193,7 +193,7 @@ export class ModelFeed {
     const rows = mark.rows + page.length
     const told = { first, rows, total: Math.max(mark.total, rows), ...(reason && { reason }) }
     if (last !== undefined && left.length > page.length) {
-      const next = { table: last.tbl, after: last.id, rows, total: told.total }
+      const next = { table: last.tbl, after: [last.id], rows, total: told.total }
       return this.#respond(builder, from, principal, { ...told, last: false }, next)
     }
     const head = await this.#complete(builder, principal, request, from)
