@@ -125,6 +125,29 @@ describe('a new store', () => {
     await mustEqualCentre(agent)
   })
 
+  test('reads the rows of many parents and of large ones once each, wherever a page ends', async () => {
+    const other = await createUser(centre)
+    const sizes = Array.from({ length: 60 }, (_, n) => [0, 1, 7, 130, 5200][n % 5] ?? 0)
+    await sql`WITH made AS (
+        INSERT INTO conversations (id, user_id, title)
+        SELECT gen_random_uuid(), CASE WHEN n % 2 = 0 THEN ${user.id}::uuid ELSE ${other.id}::uuid END, n::text
+        FROM generate_series(0, 59) n RETURNING id, title)
+      INSERT INTO messages (conversation_id, sequence_number, role, content)
+      SELECT id, n, 'user', 'x' FROM made, generate_series(1, (${sizes}::integer[])[title::integer + 1]) n`.execute(
+      centre.db,
+    )
+    await using agent = await open('many parents')
+    await agent.engine.now()
+    const read = agent.pages.flatMap(({ shapes, rows }) =>
+      rows.filter(([shape]) => shapes[shape]?.table === 4).map(([, [id]]) => id),
+    )
+    const own = sizes.filter((_, n) => n % 2 === 0).reduce((sum, size) => sum + size, 0)
+    expect(agent.pages.length).toBeGreaterThan(3)
+    expect(read).toHaveLength(own)
+    expect(new Set(read).size).toBe(own)
+    await mustEqualCentre(agent)
+  })
+
   test('lets the program run between slices of a page', async () => {
     await conversationWith(4000)
     await using agent = await open('sliced')
