@@ -1,21 +1,22 @@
 import type { StoredRow } from '../../schema/codec.ts'
 import { agentColumns, mustColumn, references, type TableDefinition } from '../../schema/define.ts'
-import { AgentDBError } from '../../schema/errors.ts'
 import { mustTable, referencesTo, tableOfNumber } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { Connection, Identity } from '../../src/internal-for-sync.ts'
 import { sameStored } from '../merge/merge-update.ts'
 import type { PullResponse } from '../protocol/messages.ts'
+import { acknowledge, mustBeOurWatermark } from './acknowledge.ts'
 import { completed, decodeBase, encodeImage, stubImage } from './image.ts'
 import { cameOf, expectRows, isAwaited } from './hydration.ts'
-import { keepAcknowledged, noteHistory } from './kept.ts'
 import { LostRows } from './lost-rows.ts'
 import { OutcomeLog, type Outcome } from './outcome-log.ts'
-import { holdsAny, park, unpark } from './parked.ts'
 import { pendingOf, statisticsDelta, visibleRow, withStatistics } from './pending.ts'
 import { namesAt, PlaceholderMarks } from './placeholder-marks.ts'
 import { rowReader } from './received-row.ts'
+import { keyOf, type RowRef } from './row-ref.ts'
 import { RowWriter } from './row-writer.ts'
+import { isHealing, savePosition } from './store-position.ts'
+import { sweepStubs } from './stubs.ts'
 
 /** A row that a batch changed for the program. */
 export interface Change {
@@ -31,13 +32,6 @@ export interface AppliedBatch {
 
 /** The local rows cannot be brought in line with a batch; only reading the whole scope helps. */
 export class NeedsWholeScopeSignal extends Error {}
-
-interface RowRef {
-  readonly table: TableDefinition
-  readonly id: string
-}
-
-const keyOf = ({ table, id }: RowRef): string => `${table.number}:${id}`
 
 /**
  * Applies a batch of the centre in one SQLite transaction: rows, acknowledgements and cursor together (I2, I4).
@@ -89,55 +83,33 @@ class BatchApplication {
     this.#writer = new RowWriter(connection)
     this.#outcomes = new OutcomeLog(connection, identity.clientId)
     this.#marks = new PlaceholderMarks(connection)
-    this.#lost = new LostRows(connection, this.#state().healing === 1)
+    this.#lost = new LostRows(connection, isHealing(connection))
   }
 
   run(): AppliedBatch {
-    this.#mustBeOurWatermark()
+    mustBeOurWatermark(this.#connection, this.#batch.watermark)
     this.#takeRows()
-    const outcomes = this.#acknowledge()
+    const {
+      settled: outcomes,
+      mutated,
+      around,
+      refused,
+    } = acknowledge(this.#connection, this.#outcomes, this.#batch, this.#at)
+    for (const ref of refused) this.#take(ref, null)
+    for (const ref of mutated) {
+      this.#acknowledged.add(keyOf(ref))
+      this.#enqueue(ref)
+    }
+    for (const ref of around) this.#enqueue(ref)
     for (const conflict of this.#batch.conflicts) this.#outcomes.keepConflict(conflict, outcomes)
     this.#hasPending = this.#writer.holdsAny('sync_log')
     this.#hasBases = this.#writer.holdsAny('sync_base')
     if (this.#hasBases) this.#enqueueUncaused()
     this.#settleAll()
     this.#settleReferences()
-    if (this.#referencesChanged) this.#sweepStubs()
-    this.#saveState()
+    if (this.#referencesChanged) sweepStubs(this.#connection, this.#writer)
+    savePosition(this.#connection, this.#batch)
     return { changes: [...this.#changes.values()], outcomes }
-  }
-
-  /** A number whose transaction is not this store's own: the file was restored, copied, or cut by a power loss. */
-  #mustBeOurWatermark(): void {
-    const { watermark } = this.#batch
-    if (watermark === null) return
-    const state = this.#state()
-    const own =
-      watermark.seq === state.acked_seq
-        ? state.acked_id
-        : this.#connection.get<{ id: string }>(
-            'SELECT id FROM sync_tx WHERE seq = ?',
-            watermark.seq,
-          )?.id
-    if (own === watermark.id || watermark.seq < state.acked_seq) return
-    throw new AgentDBError(
-      'STORE_FORKED',
-      `the centre has another transaction ${watermark.seq} of this store: the file was restored, copied or cut by a power loss`,
-    )
-  }
-
-  #state(): { acked_seq: number; acked_id: string | null; healing: number } {
-    const state = this.#connection.get<{
-      acked_seq: number
-      acked_id: string | null
-      healing: number
-    }>('SELECT acked_seq, acked_id, healing FROM sync_state')
-    if (state === undefined)
-      throw new AgentDBError(
-        'STORE_CORRUPT',
-        'the store has lost its identity (sync_state is empty)',
-      )
-    return state
   }
 
   #takeRows(): void {
@@ -173,42 +145,6 @@ class BatchApplication {
 
   #enqueue(ref: RowRef): void {
     this.#queue.set(keyOf(ref), ref)
-  }
-
-  /** Acknowledged mutations leave the outbox here, in the transaction that brings their rows: sooner, a row would vanish; later, a counter would count twice. */
-  #acknowledge(): Outcome[] {
-    const { watermark, outcomes } = this.#batch
-    if (watermark === null || watermark.seq <= this.#state().acked_seq) return []
-    const parked = outcomes.filter(({ kind }) => kind === 'parked').map(({ seq }) => seq)
-    park(this.#connection, new Set(parked))
-    const settled = this.#outcomes.settle(watermark.seq, outcomes, this.#at, this.#batch)
-    for (const { kind, table, id } of settled) {
-      // No image ever comes of audit rows; one that was refused is not there.
-      const definition = mustTable(table)
-      if (isRefusal(kind) && definition.writeClass === 'push-only')
-        this.#take({ table: definition, id }, null)
-    }
-    const refused = settled.filter(({ kind }) => isRefusal(kind)).map((one) => one.transaction)
-    keepAcknowledged(this.#connection, watermark.seq, new Set(refused), this.#batch)
-    const rows = this.#connection.all<{ tbl: number; id: string; ref: string | null }>(
-      'SELECT DISTINCT tbl, id, ref FROM sync_log WHERE tx <= ?',
-      watermark.seq,
-    )
-    for (const { tbl, id, ref } of rows) {
-      const table = tableOfNumber(tbl)
-      if (table === undefined) continue
-      this.#acknowledged.add(keyOf({ table, id }))
-      this.#enqueue({ table, id })
-      if (ref !== null) this.#enqueue({ table: mustTable('conversations'), id: ref })
-    }
-    this.#connection.run('DELETE FROM sync_log WHERE tx <= ?', watermark.seq)
-    this.#connection.run('DELETE FROM sync_tx WHERE seq <= ?', watermark.seq)
-    this.#connection.run(
-      'UPDATE sync_state SET acked_seq = ?, acked_id = ?',
-      watermark.seq,
-      watermark.id,
-    )
-    return settled
   }
 
   /** Rows whose derived columns alone were changed here, without a mutation that explains it, go back to what they were. */
@@ -497,58 +433,8 @@ class BatchApplication {
     this.#settleParents({ table, id }, image)
   }
 
-  /** A stub goes with its last reference. */
-  #sweepStubs(): void {
-    for (let swept = -1; swept !== 0;) {
-      swept = 0
-      for (const { id, tbl } of this.#connection.all<{ id: string; tbl: number }>(
-        'SELECT id, tbl FROM sync_stub',
-      )) {
-        const table = tableOfNumber(tbl)
-        if (table === undefined || this.#isReferenced({ table, id })) continue
-        this.#writer.remove(table, id)
-        swept += 1
-      }
-    }
-  }
-
-  #isReferenced({ table, id }: RowRef): boolean {
-    return (referencesTo.get(table.name) ?? []).some(
-      (reference) =>
-        this.#connection.get(
-          `SELECT 1 FROM ${reference.table.name} WHERE ${reference.column} = ? LIMIT 1`,
-          id,
-        ) !== undefined,
-    )
-  }
-
   #note(ref: RowRef, op: Change['op']): void {
     this.#changes.set(keyOf(ref), { table: ref.table.name, id: ref.id, op })
-  }
-
-  #saveState(): void {
-    const { nonce, position, cursor, clock, page } = this.#batch
-    const { healing } = this.#state()
-    if (page?.last === false) {
-      this.#connection.run(
-        'UPDATE sync_state SET page_cursor = ?, centre_schema = ?',
-        cursor,
-        this.#version,
-      )
-      return
-    }
-    noteHistory(this.#connection, nonce)
-    this.#connection.run(
-      'UPDATE sync_state SET nonce = ?, position = ?, cursor = ?, page_cursor = NULL, clock = max(clock, ?), provisional = 0, healing = ?, centre_schema = ?',
-      nonce,
-      position,
-      cursor,
-      clock,
-      page === null ? healing : 0,
-      this.#version,
-    )
-    // What waited for the centre's upgrade goes on.
-    if (this.#version >= SCHEMA_VERSION && holdsAny(this.#connection)) unpark(this.#connection)
   }
 }
 
@@ -561,9 +447,6 @@ const madeHere = (connection: Connection, table: TableDefinition, id: string): b
     id,
     table.number,
   ) !== undefined
-
-const isRefusal = (kind: Outcome['kind']): boolean =>
-  kind === 'rejected' || kind === 'dependency_failed'
 
 /** Whether the row has a value of an enum that came after our schema: the local check refuses it, the centre has it. */
 const holdsLaterValue = (table: TableDefinition, row: StoredRow): boolean =>

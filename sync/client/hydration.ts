@@ -1,12 +1,7 @@
-import type { TableDefinition } from '../../schema/define.ts'
 import { allTables, tableOfNumber } from '../../schema/tables.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import type { PullResponse } from '../protocol/messages.ts'
-
-interface RowRef {
-  readonly table: TableDefinition
-  readonly id: string
-}
+import type { RowRef } from './row-ref.ts'
 
 /**
  * Reading the whole scope, page by page. `sync_hydration` holds what the store had when it began and no page has brought

@@ -1,10 +1,6 @@
 import type { TableDefinition } from '../../schema/define.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
-
-interface RowRef {
-  readonly table: TableDefinition
-  readonly id: string
-}
+import type { RowRef } from './row-ref.ts'
 
 /**
  * Which columns of authoritative images only stand for what cannot be held here. A mark comes and goes with its image,

@@ -116,9 +116,9 @@ export const transactionMistakes: readonly Mistake[] = [
         replace: '',
       },
       {
-        file: 'sync/client/apply-batch.ts',
-        find: '    if (own === watermark.id || watermark.seq < state.acked_seq) return\n',
-        replace: '    if (own !== null) return\n',
+        file: 'sync/client/acknowledge.ts',
+        find: '  if (own === id || seq < state.acked_seq) return\n',
+        replace: '  if (own !== null) return\n',
       },
     ],
   },

@@ -100,14 +100,12 @@ export const applyMistakes: readonly Mistake[] = [
     edits: [
       {
         file: 'sync/client/row-writer.ts',
-        find: `    const { sql, values } = upsertStatement(table, row)
-    this.#connection.run(sql, ...values)
+        find: `    this.#connection.run(statementsOf(table).upsert, ...valuesOf(table, row))
   }
 
   /** Ids`,
-        replace: `    const { sql, values } = upsertStatement(table, row)
-    this.#connection.run(statementsOf(table).remove, row['id'] ?? null)
-    this.#connection.run(sql, ...values)
+        replace: `    this.#connection.run(statementsOf(table).remove, row['id'] ?? null)
+    this.#connection.run(statementsOf(table).upsert, ...valuesOf(table, row))
   }
 
   /** Ids`,
@@ -158,9 +156,9 @@ export const applyMistakes: readonly Mistake[] = [
     seeds: 30,
     edits: [
       {
-        file: 'sync/client/apply-batch.ts',
-        find: `this.#connection.run('DELETE FROM sync_log WHERE tx <= ?', watermark.seq)`,
-        replace: `this.#connection.run('DELETE FROM sync_log WHERE tx < ?', watermark.seq)`,
+        file: 'sync/client/acknowledge.ts',
+        find: `connection.run('DELETE FROM sync_log WHERE tx <= ?', watermark.seq)`,
+        replace: `connection.run('DELETE FROM sync_log WHERE tx < ?', watermark.seq)`,
       },
     ],
   },
