@@ -2,12 +2,14 @@ import type { TableDefinition } from '../define.ts'
 import { agentColumns, columnWrite, mustColumn, references } from '../define.ts'
 import { placeholdersOf } from '../values/placeholder.ts'
 import { sqliteNow } from './expressions.ts'
+import { isLoggedByReference, jsonObject, rowSize, sentColumns } from './logged-images.ts'
 
 /**
  * Triggers of the embedded store, generated per table. They see every write on the connection, raw SQL included:
  *
  *   guard    what an agent may not write raises, stubs are read-only, a key never changes
- *   capture  first mutation of a row keeps its authoritative image in `sync_base`; each mutation goes to `sync_log`
+ *   capture  first mutation of a row keeps its authoritative image in `sync_base`; each mutation goes to `sync_log`, an
+ *            inserted row of some tables as a reference, which gets its image before the row changes
  *   derived  `updated_at` and the statistics of conversations
  *   vectors  the change sequence of vector caches; the only one that also runs while a batch is applied
  */
@@ -120,22 +122,13 @@ const jsonOf = (table: TableDefinition, name: string, row: 'OLD' | 'NEW'): strin
     ? `json_quote(hex(${row}.${name}))`
     : `json_quote(${row}.${name})`
 
-const jsonObject = (table: TableDefinition, names: readonly string[], row: 'OLD' | 'NEW'): string =>
-  `json_object(${names
-    .map((name) =>
-      mustColumn(table, name).kind === 'vector'
-        ? `'${name}', hex(${row}.${name})`
-        : `'${name}', ${row}.${name}`,
-    )
-    .join(', ')})`
-
 const changed = (names: readonly string[]): string =>
   names.map((name) => `OLD.${name} IS NOT NEW.${name}`).join(' OR ')
 
 function captures(table: TableDefinition): string[] {
   const t = table.name
   const all = agentColumns(table)
-  const sent = all.filter((name) => columnWrite(table, name) !== 'never')
+  const sent = sentColumns(table)
   const patched = sent.filter((name) => name !== 'id')
   const firstMutation = `NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id AND b.tbl = ${table.number})
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id AND l.tbl = ${table.number})`
@@ -158,8 +151,12 @@ function captures(table: TableDefinition): string[] {
       `${t}_capture_insert`,
       `AFTER INSERT ON ${t}`,
       notApplying,
-      log('insert', 'NEW', jsonObject(table, sent, 'NEW'), 'NULL', '1'),
+      isLoggedByReference(table)
+        ? `INSERT INTO sync_log (tx, tbl, id, op, ref, size)
+    VALUES ((SELECT tx FROM sync_state), ${table.number}, NEW.id, 'insert', ${refOf('NEW')}, ${rowSize(table, 'NEW')});`
+        : log('insert', 'NEW', jsonObject(table, sent, 'NEW'), 'NULL', '1'),
     ),
+    ...(isLoggedByReference(table) ? keepInsertedImage(table) : []),
     ...(table.writeClass === 'push-only'
       ? []
       : [
@@ -184,6 +181,27 @@ function captures(table: TableDefinition): string[] {
             `${keepBase} WHERE ${firstMutation};\n    ${log('delete', 'OLD', 'NULL', deletedImage(t), foreignKeyAction(table, 'delete'))}`,
           ),
         ]),
+  ]
+}
+
+/**
+ * A row that is logged by reference is about to be another, or gone: from here on the log has the image itself. Also while
+ * a batch is applied, since that, too, takes pending rows away.
+ */
+function keepInsertedImage(table: TableDefinition): string[] {
+  const t = table.name
+  const sent = sentColumns(table)
+  const isReference = `id = OLD.id AND tbl = ${table.number} AND op = 'insert' AND patch IS NULL`
+  const keep = `UPDATE sync_log SET patch = ${jsonObject(table, sent, 'OLD')} WHERE ${isReference};`
+  const when = `EXISTS (SELECT 1 FROM sync_log WHERE ${isReference})`
+  return [
+    trigger(
+      `${t}_capture_image_of_updated`,
+      `BEFORE UPDATE OF ${sent.join(', ')} ON ${t}`,
+      when,
+      keep,
+    ),
+    trigger(`${t}_capture_image_of_deleted`, `BEFORE DELETE ON ${t}`, when, keep),
   ]
 }
 

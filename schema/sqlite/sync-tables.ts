@@ -6,7 +6,8 @@
  *   (`ancestor`: the client that this store was before it forked; `introduced`: whether the centre knows;
  *   `healing`: the scope is read again because the centre went back;
  *   `centre_schema`: the schema version that the centre told last, 0 before the first batch)
- * - `sync_tx`, `sync_log`: the outbox; a transaction and the mutations it made, captured by triggers
+ * - `sync_tx`, `sync_log`: the outbox; a transaction and the mutations it made, captured by triggers (`patch` is NULL where
+ *   an inserted row is its own image, which has `size` bytes; `ref`: the conversation whose statistics it changes)
  * - `sync_base`: the authoritative image of each row that has pending mutations
  * - `sync_stub`: rows that only stand in for what a reference points at outside the scope
  * - `sync_placeholder`: columns (JSON array, in order of definition) whose authoritative value cannot be held here
@@ -57,14 +58,14 @@ export const syncTables: readonly string[] = [
   tbl INTEGER NOT NULL,
   id TEXT NOT NULL,
   op TEXT NOT NULL CHECK (op IN ('insert', 'update', 'delete')),
-  patch TEXT,
-  before TEXT,
   pushed INTEGER NOT NULL DEFAULT 1,
   blocked INTEGER NOT NULL DEFAULT 0,
-  ref TEXT
+  ref TEXT,
+  size INTEGER,
+  patch TEXT,
+  before TEXT
 ) STRICT`,
   `CREATE INDEX sync_log_id ON sync_log (id)`,
-  `CREATE INDEX sync_log_ref ON sync_log (ref) WHERE ref IS NOT NULL`,
   `CREATE TABLE sync_base (
   id TEXT NOT NULL,
   tbl INTEGER NOT NULL,

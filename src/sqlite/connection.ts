@@ -215,7 +215,7 @@ export class Connection {
   /** The centre takes a local transaction whole; one that no message can carry must not get into the queue. */
   #mustFitTheWire(): void {
     const size = this.get<{ mutations: number; bytes: number | null }>(
-      `SELECT count(*) AS mutations, sum(octet_length(patch)) AS bytes FROM sync_log
+      `SELECT count(*) AS mutations, sum(ifnull(octet_length(patch), size)) AS bytes FROM sync_log
       WHERE n >= (SELECT first_n FROM sync_tx WHERE seq = (SELECT tx - 1 FROM sync_state)) AND pushed = 1`,
     )
     const { mutations = 0, bytes } = size ?? {}

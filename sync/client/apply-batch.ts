@@ -1,5 +1,6 @@
 import type { StoredRow } from '../../schema/codec.ts'
 import { agentColumns, mustColumn, references, type TableDefinition } from '../../schema/define.ts'
+import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import { mustTable, referencesTo, tableOfNumber } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { Connection, Identity } from '../../src/internal-for-sync.ts'
@@ -10,7 +11,8 @@ import { completed, decodeBase, encodeImage, stubImage } from './image.ts'
 import { cameOf, expectRows, isAwaited } from './hydration.ts'
 import { LostRows } from './lost-rows.ts'
 import { OutcomeLog, type Outcome } from './outcome-log.ts'
-import { pendingOf, statisticsDelta, visibleRow, withStatistics } from './pending.ts'
+import { pendingOf, visibleRow } from './pending.ts'
+import { PendingStatistics, withStatistics } from './pending-statistics.ts'
 import { namesAt, PlaceholderMarks } from './placeholder-marks.ts'
 import { rowReader } from './received-row.ts'
 import { keyOf, type RowRef } from './row-ref.ts'
@@ -59,6 +61,7 @@ class BatchApplication {
   readonly #outcomes: OutcomeLog
   readonly #marks: PlaceholderMarks
   readonly #lost: LostRows
+  readonly #statistics: PendingStatistics
   /** The centre's schema version. */
   readonly #version: number
   /** Authoritative images that came; null is gone. */
@@ -83,6 +86,7 @@ class BatchApplication {
     this.#writer = new RowWriter(connection)
     this.#outcomes = new OutcomeLog(connection, identity.clientId)
     this.#marks = new PlaceholderMarks(connection)
+    this.#statistics = new PendingStatistics(connection)
     this.#lost = new LostRows(connection, isHealing(connection))
   }
 
@@ -150,12 +154,11 @@ class BatchApplication {
   /** Rows whose derived columns alone were changed here, without a mutation that explains it, go back to what they were. */
   #enqueueUncaused(): void {
     const rows = this.#connection.all<{ tbl: number; id: string }>(
-      `SELECT b.tbl, b.id FROM sync_base b WHERE NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = b.id AND l.tbl = b.tbl)
-        AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.ref = b.id)`,
+      'SELECT b.tbl, b.id FROM sync_base b WHERE NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = b.id AND l.tbl = b.tbl)',
     )
     for (const { tbl, id } of rows) {
       const table = tableOfNumber(tbl)
-      if (table !== undefined) this.#enqueue({ table, id })
+      if (table !== undefined && !this.#statistics.hasPending(id)) this.#enqueue({ table, id })
     }
   }
 
@@ -183,9 +186,7 @@ class BatchApplication {
     const current = this.#writer.read(table, id)
     const pending = this.#hasPending ? pendingOf(this.#connection, table, id) : []
     const delta =
-      this.#hasPending && table.name === 'conversations'
-        ? statisticsDelta(this.#connection, id)
-        : undefined
+      this.#hasPending && table.name === 'conversations' ? this.#statistics.of(id) : undefined
     const base = this.#baseOf(ref, current, pending.length > 0)
     if (base === undefined) return
     // The store forgets the base of what is not pending any more; settled again, the row must not count as made here.
@@ -353,7 +354,7 @@ class BatchApplication {
       patch: string | null
       ref: string | null
     }>(
-      'SELECT n, tx, op, patch, ref FROM sync_log WHERE id = ? AND tbl = ? AND blocked = 0',
+      `SELECT n, tx, op, patch, ref FROM ${loggedMutations} WHERE id = ? AND tbl = ? AND blocked = 0`,
       id,
       table.number,
     )

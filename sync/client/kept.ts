@@ -1,3 +1,4 @@
+import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import { allTables } from '../../schema/tables.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 
@@ -30,7 +31,7 @@ export function keepAcknowledged(
   connection.run(
     `INSERT INTO sync_kept_log (tx, tbl, id, op, patch, before, pushed, ref)
     SELECT k.n, l.tbl, l.id, l.op, CASE WHEN l.op = 'insert' AND l.tbl IN (${appendTables}) THEN NULL ELSE l.patch END, l.before, l.pushed, l.ref
-    FROM sync_log l JOIN sync_tx t ON t.seq = l.tx JOIN sync_kept_tx k ON k.id = t.id
+    FROM ${loggedMutations} l JOIN sync_tx t ON t.seq = l.tx JOIN sync_kept_tx k ON k.id = t.id
     WHERE l.tx <= ? ORDER BY l.n`,
     upToSeq,
   )

@@ -1,5 +1,6 @@
 import { valueBeforeAdded, type Stored, type StoredRow } from '../../schema/codec.ts'
 import { mustColumn, references, type TableDefinition } from '../../schema/define.ts'
+import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import { mustTable, tableOfNumber } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
@@ -91,7 +92,7 @@ function byTransaction(
 ): Map<number, LoggedMutation[]> {
   const out = new Map<number, LoggedMutation[]>()
   for (const mutation of connection.all<LoggedMutation>(
-    'SELECT tx, tbl, id, op, patch, before, pushed FROM sync_log WHERE tx >= ? AND tx < ? ORDER BY tx, n',
+    `SELECT tx, tbl, id, op, patch, before, pushed FROM ${loggedMutations} WHERE tx >= ? AND tx < ? ORDER BY tx, n`,
     from,
     below,
   )) {

@@ -1,6 +1,7 @@
 import type { Stored, StoredRow } from '../../schema/codec.ts'
 import type { TableDefinition } from '../../schema/define.ts'
 import { needsBefore } from '../../schema/merge-policy.ts'
+import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import { tableOfNumber } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import { readIdentity, type Connection } from '../../src/internal-for-sync.ts'
@@ -113,7 +114,7 @@ export class Outbox {
 
   #mutations(seq: number): MutationRow[] {
     return this.#connection.all<MutationRow>(
-      `SELECT l.tx, l.tbl, l.id, l.op, l.patch, l.before FROM sync_log l
+      `SELECT l.tx, l.tbl, l.id, l.op, l.patch, l.before FROM ${loggedMutations} l
       WHERE l.n >= (SELECT first_n FROM sync_tx WHERE seq = ?)
         AND l.n < coalesce((SELECT first_n FROM sync_tx WHERE seq > ? AND seq < ? ORDER BY seq LIMIT 1), 9223372036854775807)
         AND l.tx = ? AND l.pushed = 1 ORDER BY l.n`,

@@ -1,4 +1,5 @@
 import type { TableDefinition } from '../../schema/define.ts'
+import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import { tableOfNumber } from '../../schema/tables.ts'
 import { newId } from '../../schema/values/id.ts'
 import { canonicalTimestamp } from '../../schema/values/timestamp.ts'
@@ -61,7 +62,7 @@ export class OutcomeLog {
   ): Outcome[] {
     this.#keepPosition(upToSeq, batch)
     const rows = this.#connection.all<AcknowledgedRow>(
-      `SELECT l.tx, t.id AS tx_id, l.tbl, l.id, l.op, l.patch, l.before FROM sync_log l JOIN sync_tx t ON t.seq = l.tx
+      `SELECT l.tx, t.id AS tx_id, l.tbl, l.id, l.op, l.patch, l.before FROM ${loggedMutations} l JOIN sync_tx t ON t.seq = l.tx
       WHERE l.tx <= ? AND l.pushed = 1 ORDER BY l.n`,
       upToSeq,
     )

@@ -1,5 +1,6 @@
 import { valueBeforeAdded, type Stored, type StoredRow } from '../../schema/codec.ts'
 import { agentColumns, mustColumn, type TableDefinition } from '../../schema/define.ts'
+import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import { overlay } from '../merge/overlay.ts'
 import { decodeImage } from './image.ts'
@@ -32,7 +33,7 @@ export function pendingOf(
 ): PendingMutation[] {
   return connection
     .all<LogRow>(
-      'SELECT n, tx, op, patch, before, blocked FROM sync_log WHERE id = ? AND tbl = ? ORDER BY n',
+      `SELECT n, tx, op, patch, before, blocked FROM ${loggedMutations} WHERE id = ? AND tbl = ? ORDER BY n`,
       id,
       table.number,
     )
@@ -44,37 +45,6 @@ export function pendingOf(
       before: before === null ? {} : decodeImage(table, before),
       blocked: blocked === 1,
     }))
-}
-
-/** What pending messages add to the statistics of their conversation. */
-export interface StatisticsDelta {
-  readonly messages: number
-  readonly tokens: number
-  readonly lastMessageAt: string | null
-}
-
-export function statisticsDelta(
-  connection: Connection,
-  conversationId: string,
-): StatisticsDelta | undefined {
-  const row = connection.get<{
-    pending: number
-    messages: number
-    tokens: number
-    latest: string | null
-  }>(
-    // A message that is gone at the centre, too, has left its statistics: taking it off here would count it twice.
-    `SELECT count(*) AS pending,
-      coalesce(sum(CASE WHEN op = 'insert' THEN 1 WHEN op = 'delete' AND NOT is_gone THEN -1 ELSE 0 END), 0) AS messages,
-      coalesce(sum(CASE WHEN op = 'insert' THEN patch ->> 'tokens_used' WHEN op = 'delete' AND NOT is_gone THEN -(before ->> 'tokens_used') ELSE 0 END), 0) AS tokens,
-      max(CASE op WHEN 'insert' THEN patch ->> 'created_at' END) AS latest
-    FROM (SELECT l.*, EXISTS (SELECT 1 FROM sync_base b WHERE b.id = l.id AND b.tbl = l.tbl AND b.image IS NULL)
-        AND NOT EXISTS (SELECT 1 FROM sync_log i WHERE i.id = l.id AND i.tbl = l.tbl AND i.op = 'insert' AND i.blocked = 0) AS is_gone
-      FROM sync_log l WHERE l.ref = ? AND l.blocked = 0)`,
-    conversationId,
-  )
-  if (row === undefined || row.pending === 0) return undefined
-  return { messages: row.messages, tokens: row.tokens, lastMessageAt: row.latest }
 }
 
 /**
@@ -123,17 +93,4 @@ function withLocalUpdatedAt(
   const later =
     typeof local === 'string' && (typeof theirs !== 'string' || local > theirs) ? local : theirs
   return { ...image, updated_at: later }
-}
-
-export function withStatistics(image: StoredRow, delta: StatisticsDelta | undefined): StoredRow {
-  if (delta === undefined) return image
-  const latest = [image['last_message_at'], delta.lastMessageAt].filter(
-    (at) => typeof at === 'string',
-  )
-  return {
-    ...image,
-    message_count: Number(image['message_count'] ?? 0) + delta.messages,
-    total_tokens: Number(image['total_tokens'] ?? 0) + delta.tokens,
-    last_message_at: latest.toSorted().at(-1) ?? null,
-  }
 }

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import type { Stored } from '../../schema/codec.ts'
 import { references } from '../../schema/define.ts'
 import { needsBefore } from '../../schema/merge-policy.ts'
@@ -87,7 +88,7 @@ interface PendingRow {
 function pendingRows({ connection }: TestAgent): Map<string, PendingRow> {
   const rows = new Map<string, PendingRow>()
   const log = connection.all<{ tbl: number; id: string; op: string; patch: string | null }>(
-    'SELECT tbl, id, op, patch FROM sync_log WHERE blocked = 0 ORDER BY n',
+    `SELECT tbl, id, op, patch FROM ${loggedMutations} WHERE blocked = 0 ORDER BY n`,
   )
   for (const { tbl, id, op, patch } of log) {
     const table = tableOfNumber(tbl)

@@ -15,6 +15,7 @@ import { enums } from '../../schema/enums.ts'
 import { readMigrations } from '../../schema/migrations.ts'
 import { postgresSchema } from '../../schema/postgres/ddl.ts'
 import { sqliteSchema } from '../../schema/sqlite/ddl.ts'
+import { isLoggedByReference } from '../../schema/sqlite/logged-images.ts'
 import { allTables } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { Database as Centre } from '../../server/postgres/database.ts'
@@ -238,6 +239,9 @@ describe('a SQLite store with all migrations applied', () => {
         ...(table.writeClass === 'pull' || table.writeClass === 'push-only'
           ? []
           : ['base', 'update', 'delete'].map((what) => `${table.name}_capture_${what}`)),
+        ...(isLoggedByReference(table)
+          ? ['updated', 'deleted'].map((what) => `${table.name}_capture_image_of_${what}`)
+          : []),
         ...(agentsInsert ? [] : [`${table.name}_guard_insert`]),
       ]
     })

@@ -1,4 +1,5 @@
 import { copyFileSync, existsSync, rmSync } from 'node:fs'
+import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import { AgentDB } from '../../src/index.ts'
 import { internalsOf, type Connection } from '../../src/internal-for-sync.ts'
 import { SyncEngine, type SyncStatus } from '../../sync/client/sync-engine.ts'
@@ -234,7 +235,7 @@ export class SimAgent {
         continue
       }
       const mutations = this.connection.all<LocalMutation>(
-        'SELECT tbl, id, op, patch, pushed FROM sync_log WHERE tx = ? ORDER BY n',
+        `SELECT tbl, id, op, patch, pushed FROM ${loggedMutations} WHERE tx = ? ORDER BY n`,
         seq,
       )
       const made = { ...commit, base, mutations }

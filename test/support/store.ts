@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
+import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import type { AgentDBError } from '../../schema/errors.ts'
 import { mustTable, tableOfNumber, type TableName } from '../../schema/tables.ts'
 import { AgentDB, type OpenOptions } from '../../src/agent-db.ts'
@@ -56,7 +57,7 @@ const parse = (text: string | null): Logged['patch'] =>
 /** The outbox, in order; of one table if asked. */
 export function logOf(db: AgentDB, table?: TableName): Logged[] {
   return connectionOf(db)
-    .all<RawLog>('SELECT tx, tbl, id, op, patch, before, pushed FROM sync_log ORDER BY n')
+    .all<RawLog>(`SELECT tx, tbl, id, op, patch, before, pushed FROM ${loggedMutations} ORDER BY n`)
     .map(({ tx, tbl, id, op, patch, before, pushed }) => ({
       tx,
       table: tableOfNumber(tbl)?.name ?? `table ${tbl}`,

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import { newId } from '../../schema/values/id.ts'
 import { Fleet, type TestAgent } from '../support/fleet.ts'
 
@@ -19,7 +20,7 @@ beforeEach(async () => {
 })
 
 const outbox = (agent: TestAgent): unknown[] =>
-  agent.connection.all('SELECT op, id, patch, pushed FROM sync_log ORDER BY n')
+  agent.connection.all(`SELECT op, id, patch, pushed FROM ${loggedMutations} ORDER BY n`)
 
 /** What an agent has sent, as [operation, row]. */
 const sent = (agent: TestAgent): [string, string][] =>

@@ -35,16 +35,15 @@ CREATE TABLE sync_log (
   tbl INTEGER NOT NULL,
   id TEXT NOT NULL,
   op TEXT NOT NULL CHECK (op IN ('insert', 'update', 'delete')),
-  patch TEXT,
-  before TEXT,
   pushed INTEGER NOT NULL DEFAULT 1,
   blocked INTEGER NOT NULL DEFAULT 0,
-  ref TEXT
+  ref TEXT,
+  size INTEGER,
+  patch TEXT,
+  before TEXT
 ) STRICT;
 
 CREATE INDEX sync_log_id ON sync_log (id);
-
-CREATE INDEX sync_log_ref ON sync_log (ref) WHERE ref IS NOT NULL;
 
 CREATE TABLE sync_base (
   id TEXT NOT NULL,
@@ -716,8 +715,18 @@ END;
 
 CREATE TRIGGER messages_capture_insert AFTER INSERT ON messages WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    VALUES ((SELECT tx FROM sync_state), 4, NEW.id, 'insert', json_object('id', NEW.id, 'conversation_id', NEW.conversation_id, 'role', NEW.role, 'content', NEW.content, 'content_type', NEW.content_type, 'model', NEW.model, 'tokens_used', NEW.tokens_used, 'latency_ms', NEW.latency_ms, 'tool_calls', NEW.tool_calls, 'tool_results', NEW.tool_results, 'parent_message_id', NEW.parent_message_id, 'sequence_number', NEW.sequence_number, 'feedback_rating', NEW.feedback_rating, 'feedback_comment', NEW.feedback_comment, 'created_at', NEW.created_at), NULL, 1, NEW.conversation_id);
+    INSERT INTO sync_log (tx, tbl, id, op, ref, size)
+    VALUES ((SELECT tx FROM sync_state), 4, NEW.id, 'insert', NEW.conversation_id, 179 + octet_length(NEW.role) + octet_length(NEW.content) + ifnull(octet_length(NEW.content_type), 0) + ifnull(octet_length(NEW.model), 0) + ifnull(octet_length(NEW.tool_calls), 0) + ifnull(octet_length(NEW.tool_results), 0) + ifnull(octet_length(NEW.feedback_comment), 0));
+END;
+
+CREATE TRIGGER messages_capture_image_of_updated BEFORE UPDATE OF id, conversation_id, role, content, content_type, model, tokens_used, latency_ms, tool_calls, tool_results, parent_message_id, sequence_number, feedback_rating, feedback_comment, created_at ON messages WHEN EXISTS (SELECT 1 FROM sync_log WHERE id = OLD.id AND tbl = 4 AND op = 'insert' AND patch IS NULL)
+BEGIN
+    UPDATE sync_log SET patch = json_object('id', OLD.id, 'conversation_id', OLD.conversation_id, 'role', OLD.role, 'content', OLD.content, 'content_type', OLD.content_type, 'model', OLD.model, 'tokens_used', OLD.tokens_used, 'latency_ms', OLD.latency_ms, 'tool_calls', OLD.tool_calls, 'tool_results', OLD.tool_results, 'parent_message_id', OLD.parent_message_id, 'sequence_number', OLD.sequence_number, 'feedback_rating', OLD.feedback_rating, 'feedback_comment', OLD.feedback_comment, 'created_at', OLD.created_at) WHERE id = OLD.id AND tbl = 4 AND op = 'insert' AND patch IS NULL;
+END;
+
+CREATE TRIGGER messages_capture_image_of_deleted BEFORE DELETE ON messages WHEN EXISTS (SELECT 1 FROM sync_log WHERE id = OLD.id AND tbl = 4 AND op = 'insert' AND patch IS NULL)
+BEGIN
+    UPDATE sync_log SET patch = json_object('id', OLD.id, 'conversation_id', OLD.conversation_id, 'role', OLD.role, 'content', OLD.content, 'content_type', OLD.content_type, 'model', OLD.model, 'tokens_used', OLD.tokens_used, 'latency_ms', OLD.latency_ms, 'tool_calls', OLD.tool_calls, 'tool_results', OLD.tool_results, 'parent_message_id', OLD.parent_message_id, 'sequence_number', OLD.sequence_number, 'feedback_rating', OLD.feedback_rating, 'feedback_comment', OLD.feedback_comment, 'created_at', OLD.created_at) WHERE id = OLD.id AND tbl = 4 AND op = 'insert' AND patch IS NULL;
 END;
 
 CREATE TRIGGER messages_capture_base BEFORE UPDATE ON messages WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id AND b.tbl = 4)
@@ -1318,8 +1327,18 @@ END;
 
 CREATE TRIGGER audit_logs_capture_insert AFTER INSERT ON audit_logs WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    VALUES ((SELECT tx FROM sync_state), 11, NEW.id, 'insert', json_object('id', NEW.id, 'user_id', NEW.user_id, 'session_id', NEW.session_id, 'action', NEW.action, 'resource_type', NEW.resource_type, 'resource_id', NEW.resource_id, 'description', NEW.description, 'changes', NEW.changes, 'metadata', NEW.metadata, 'ip_address', NEW.ip_address, 'user_agent', NEW.user_agent, 'success', NEW.success, 'error_message', NEW.error_message, 'created_at', NEW.created_at), NULL, 1, NULL);
+    INSERT INTO sync_log (tx, tbl, id, op, ref, size)
+    VALUES ((SELECT tx FROM sync_state), 11, NEW.id, 'insert', NULL, 172 + octet_length(NEW.action) + octet_length(NEW.resource_type) + ifnull(octet_length(NEW.description), 0) + ifnull(octet_length(NEW.changes), 0) + ifnull(octet_length(NEW.metadata), 0) + ifnull(octet_length(NEW.ip_address), 0) + ifnull(octet_length(NEW.user_agent), 0) + ifnull(octet_length(NEW.error_message), 0));
+END;
+
+CREATE TRIGGER audit_logs_capture_image_of_updated BEFORE UPDATE OF id, user_id, session_id, action, resource_type, resource_id, description, changes, metadata, ip_address, user_agent, success, error_message, created_at ON audit_logs WHEN EXISTS (SELECT 1 FROM sync_log WHERE id = OLD.id AND tbl = 11 AND op = 'insert' AND patch IS NULL)
+BEGIN
+    UPDATE sync_log SET patch = json_object('id', OLD.id, 'user_id', OLD.user_id, 'session_id', OLD.session_id, 'action', OLD.action, 'resource_type', OLD.resource_type, 'resource_id', OLD.resource_id, 'description', OLD.description, 'changes', OLD.changes, 'metadata', OLD.metadata, 'ip_address', OLD.ip_address, 'user_agent', OLD.user_agent, 'success', OLD.success, 'error_message', OLD.error_message, 'created_at', OLD.created_at) WHERE id = OLD.id AND tbl = 11 AND op = 'insert' AND patch IS NULL;
+END;
+
+CREATE TRIGGER audit_logs_capture_image_of_deleted BEFORE DELETE ON audit_logs WHEN EXISTS (SELECT 1 FROM sync_log WHERE id = OLD.id AND tbl = 11 AND op = 'insert' AND patch IS NULL)
+BEGIN
+    UPDATE sync_log SET patch = json_object('id', OLD.id, 'user_id', OLD.user_id, 'session_id', OLD.session_id, 'action', OLD.action, 'resource_type', OLD.resource_type, 'resource_id', OLD.resource_id, 'description', OLD.description, 'changes', OLD.changes, 'metadata', OLD.metadata, 'ip_address', OLD.ip_address, 'user_agent', OLD.user_agent, 'success', OLD.success, 'error_message', OLD.error_message, 'created_at', OLD.created_at) WHERE id = OLD.id AND tbl = 11 AND op = 'insert' AND patch IS NULL;
 END;
 
 CREATE TRIGGER embeddings_guard_key BEFORE UPDATE OF id ON embeddings WHEN OLD.id IS NOT NEW.id
@@ -1344,8 +1363,18 @@ END;
 
 CREATE TRIGGER embeddings_capture_insert AFTER INSERT ON embeddings WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
-    INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
-    VALUES ((SELECT tx FROM sync_state), 12, NEW.id, 'insert', json_object('id', NEW.id, 'user_id', NEW.user_id, 'collection', NEW.collection, 'model', NEW.model, 'dimension', NEW.dimension, 'vector', hex(NEW.vector), 'content_preview', NEW.content_preview, 'payload', NEW.payload, 'created_at', NEW.created_at), NULL, 1, NULL);
+    INSERT INTO sync_log (tx, tbl, id, op, ref, size)
+    VALUES ((SELECT tx FROM sync_state), 12, NEW.id, 'insert', NULL, 110 + octet_length(NEW.collection) + octet_length(NEW.model) + octet_length(NEW.vector) + ifnull(octet_length(NEW.content_preview), 0) + octet_length(NEW.payload));
+END;
+
+CREATE TRIGGER embeddings_capture_image_of_updated BEFORE UPDATE OF id, user_id, collection, model, dimension, vector, content_preview, payload, created_at ON embeddings WHEN EXISTS (SELECT 1 FROM sync_log WHERE id = OLD.id AND tbl = 12 AND op = 'insert' AND patch IS NULL)
+BEGIN
+    UPDATE sync_log SET patch = json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'vector', hex(OLD.vector), 'content_preview', OLD.content_preview, 'payload', OLD.payload, 'created_at', OLD.created_at) WHERE id = OLD.id AND tbl = 12 AND op = 'insert' AND patch IS NULL;
+END;
+
+CREATE TRIGGER embeddings_capture_image_of_deleted BEFORE DELETE ON embeddings WHEN EXISTS (SELECT 1 FROM sync_log WHERE id = OLD.id AND tbl = 12 AND op = 'insert' AND patch IS NULL)
+BEGIN
+    UPDATE sync_log SET patch = json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'vector', hex(OLD.vector), 'content_preview', OLD.content_preview, 'payload', OLD.payload, 'created_at', OLD.created_at) WHERE id = OLD.id AND tbl = 12 AND op = 'insert' AND patch IS NULL;
 END;
 
 CREATE TRIGGER embeddings_capture_base BEFORE UPDATE ON embeddings WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id AND b.tbl = 12)

@@ -1,3 +1,4 @@
+import { loggedMutations } from '../../../schema/sqlite/logged-images.ts'
 import type { Stored, StoredRow } from '../../../schema/codec.ts'
 import { agentColumns, type TableDefinition } from '../../../schema/define.ts'
 import { mergeUnit } from '../../../schema/merge-policy.ts'
@@ -96,7 +97,7 @@ function checkPending({ name, connection }: SimAgent): void {
     { table: TableDefinition; id: string; op: string; patch: StoredRow }
   >()
   const log = connection.all<{ tbl: number; id: string; op: string; patch: string | null }>(
-    'SELECT tbl, id, op, patch FROM sync_log WHERE blocked = 0 ORDER BY n',
+    `SELECT tbl, id, op, patch FROM ${loggedMutations} WHERE blocked = 0 ORDER BY n`,
   )
   for (const { tbl, id, op, patch } of log) {
     const table = tableOfNumber(tbl)

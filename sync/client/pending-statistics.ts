@@ -1,0 +1,76 @@
+import type { StoredRow } from '../../schema/codec.ts'
+import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
+import type { Connection } from '../../src/internal-for-sync.ts'
+
+/** What pending messages add to the statistics of their conversation. */
+export interface StatisticsDelta {
+  readonly messages: number
+  readonly tokens: number
+  readonly lastMessageAt: string | null
+}
+
+/**
+ * What is pending of the statistics of conversations, while one batch is applied. Which mutations belong to which
+ * conversation is read from the whole log, once and only if somebody asks: an index of it would cost every insert a tenth.
+ */
+export class PendingStatistics {
+  readonly #connection: Connection
+  /** Numbers of mutations, a JSON array, by conversation. */
+  #mutations: ReadonlyMap<string, string> | undefined
+
+  constructor(connection: Connection) {
+    this.#connection = connection
+  }
+
+  /** Whether any mutation that is still in the log changes the statistics of a conversation. */
+  hasPending(conversationId: string): boolean {
+    return this.#byConversation().has(conversationId)
+  }
+
+  of(conversationId: string): StatisticsDelta | undefined {
+    const mutations = this.#byConversation().get(conversationId)
+    if (mutations === undefined) return undefined
+    const row = this.#connection.get<{
+      pending: number
+      messages: number
+      tokens: number
+      latest: string | null
+    }>(
+      // A message that is gone at the centre, too, has left its statistics: taking it off here would count it twice.
+      `SELECT count(*) AS pending,
+        coalesce(sum(CASE WHEN op = 'insert' THEN 1 WHEN op = 'delete' AND NOT is_gone THEN -1 ELSE 0 END), 0) AS messages,
+        coalesce(sum(CASE WHEN op = 'insert' THEN patch ->> 'tokens_used' WHEN op = 'delete' AND NOT is_gone THEN -(before ->> 'tokens_used') ELSE 0 END), 0) AS tokens,
+        max(CASE op WHEN 'insert' THEN patch ->> 'created_at' END) AS latest
+      FROM (SELECT l.*, EXISTS (SELECT 1 FROM sync_base b WHERE b.id = l.id AND b.tbl = l.tbl AND b.image IS NULL)
+          AND NOT EXISTS (SELECT 1 FROM sync_log i WHERE i.id = l.id AND i.tbl = l.tbl AND i.op = 'insert' AND i.blocked = 0) AS is_gone
+        FROM ${loggedMutations} l WHERE l.n IN (SELECT value FROM json_each(?)) AND l.blocked = 0)`,
+      mutations,
+    )
+    if (row === undefined || row.pending === 0) return undefined
+    return { messages: row.messages, tokens: row.tokens, lastMessageAt: row.latest }
+  }
+
+  #byConversation(): ReadonlyMap<string, string> {
+    this.#mutations ??= new Map(
+      this.#connection
+        .all<{ ref: string; mutations: string }>(
+          'SELECT ref, json_group_array(n) AS mutations FROM sync_log WHERE ref IS NOT NULL GROUP BY ref',
+        )
+        .map(({ ref, mutations }) => [ref, mutations]),
+    )
+    return this.#mutations
+  }
+}
+
+export function withStatistics(image: StoredRow, delta: StatisticsDelta | undefined): StoredRow {
+  if (delta === undefined) return image
+  const latest = [image['last_message_at'], delta.lastMessageAt].filter(
+    (at) => typeof at === 'string',
+  )
+  return {
+    ...image,
+    message_count: Number(image['message_count'] ?? 0) + delta.messages,
+    total_tokens: Number(image['total_tokens'] ?? 0) + delta.tokens,
+    last_message_at: latest.toSorted().at(-1) ?? null,
+  }
+}
