@@ -201,23 +201,31 @@ export function atColumn<T>(
   try {
     return run()
   } catch (error) {
-    if (!(error instanceof ValueProblem)) throw error
-    const { kind } = mustColumn(table, column)
-    throw new AgentDBError(
-      'INVALID_VALUE',
-      // JSON may hold secrets (environment_vars): its path is in the problem, its text is not.
-      `${table.name}.${column} ${error.message} (got ${kind === 'json' ? typeof value : preview(value)})`,
-      { table: table.name, column, value: kind === 'json' ? undefined : value, cause: error },
-    )
+    throw named(table, column, value, error)
   }
 }
 
-/** Stored form of one column of a table, with an error that names it. */
+function named(table: TableDefinition, column: string, value: unknown, error: unknown): unknown {
+  if (!(error instanceof ValueProblem)) return error
+  const { kind } = mustColumn(table, column)
+  return new AgentDBError(
+    'INVALID_VALUE',
+    // JSON may hold secrets (environment_vars): its path is in the problem, its text is not.
+    `${table.name}.${column} ${error.message} (got ${kind === 'json' ? typeof value : preview(value)})`,
+    { table: table.name, column, value: kind === 'json' ? undefined : value, cause: error },
+  )
+}
+
+/** Stored form of one column of a table, with an error that names it. Without a closure: it runs for each value written. */
 export function encodeColumn(
   table: TableDefinition,
   column: string,
   value: unknown,
   shape: ColumnShape = mustColumn(table, column),
 ): Stored {
-  return atColumn(table, column, value, () => encodeValue(shape, value))
+  try {
+    return encodeValue(shape, value)
+  } catch (error) {
+    throw named(table, column, value, error)
+  }
 }

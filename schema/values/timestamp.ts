@@ -40,7 +40,10 @@ const canonical = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$/
 /** Of those, the ones whose day every month has: no calendar needed. */
 const plainDay = /^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d/
 
+const canonicalPlainDay = new RegExp(`${plainDay.source}\\.\\d{6}Z$`)
+
 function isCanonicalTimestamp(text: string): boolean {
+  if (canonicalPlainDay.test(text) && !text.startsWith('0000')) return true
   if (!canonical.test(text) || text.startsWith('0000')) return false
   if (plainDay.test(text)) return true
   const parsed = new Date(`${text.slice(0, 23)}Z`)
@@ -56,12 +59,20 @@ function offsetMs(zone: string): number {
   return sign * (hours * 60 + minutes) * 60_000
 }
 
+/** The last millisecond that was written out: rows that are made together mostly share it. */
+let lastMs = Number.NaN
+let lastText = ''
+
 function fromParts(ms: number, micros: string): string {
-  const text = new Date(ms).toISOString()
-  if (text.length !== 24 || text.startsWith('0000')) {
-    throw new ValueProblem('is outside the years 0001 to 9999')
+  if (ms !== lastMs) {
+    const text = new Date(ms).toISOString()
+    if (text.length !== 24 || text.startsWith('0000')) {
+      throw new ValueProblem('is outside the years 0001 to 9999')
+    }
+    lastMs = ms
+    lastText = text.slice(0, 23)
   }
-  return `${text.slice(0, 23)}${micros}Z`
+  return `${lastText}${micros}Z`
 }
 
 /** A moment of microseconds since 1970. */

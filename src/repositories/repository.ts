@@ -49,7 +49,8 @@ export class Repository<N extends TableName> {
   readonly #columns: readonly string[]
   readonly #decode: RowDecoder<Row<N>>
   readonly #inserts: readonly InsertColumn[]
-  readonly #insertable: ReadonlySet<string>
+  /** Places among the columns of those that an agent may give. */
+  readonly #places: ReadonlyMap<string, number>
   #find: Statement<Stored[], Stored[]> | undefined
   #insert: Statement | undefined
 
@@ -63,10 +64,12 @@ export class Repository<N extends TableName> {
       shape: mustColumn(this.table, column),
     }))
     const isReadOnly = this.table.writeClass === 'pull' || this.table.owner.kind === 'self'
-    this.#insertable = new Set(
+    this.#places = new Map(
       isReadOnly
         ? []
-        : this.#columns.filter((column) => columnWrite(this.table, column) !== 'never'),
+        : this.#columns.flatMap((column, place) =>
+            columnWrite(this.table, column) === 'never' ? [] : [[column, place]],
+          ),
     )
   }
 
@@ -153,11 +156,7 @@ export class Repository<N extends TableName> {
   #create(input: Record<string, unknown>, next: NextNumbers = new Map()): Row<N> {
     const { table } = this
     if (table.writeClass === 'pull' || table.owner.kind === 'self') throw madeAtTheCentre(table)
-    for (const column of Object.keys(input))
-      if (!this.#insertable.has(column)) this.#mustBeInsertable(column)
-    let time: string | undefined
-    const now = (): string => (time ??= this.now())
-    const stored = this.#inserts.map((column) => this.#insertValue(column, input, now, next))
+    const stored = this.#storedValues(input, next)
     this.#insert ??= this.context.connection.prepareOwn(
       `INSERT INTO ${table.name} (${this.#columns.join(', ')}) VALUES (${this.#columns.map(() => '?').join(', ')})`,
     )
@@ -170,21 +169,38 @@ export class Repository<N extends TableName> {
     return this.#decode(stored)
   }
 
-  /** An explicit null stays null: only what is left out takes the default. */
-  #insertValue(
-    { name, shape }: InsertColumn,
+  /** Values of all columns, in their order. It goes through what is given, not through all that could be: the hot path. */
+  #storedValues(input: Record<string, unknown>, next: NextNumbers): Stored[] {
+    const given = new Array<Stored | undefined>(this.#inserts.length).fill(undefined)
+    for (const name of Object.keys(input)) {
+      const place = this.#places.get(name)
+      const column = place === undefined ? undefined : this.#inserts[place]
+      const value = input[name]
+      if (place === undefined || column === undefined) this.#mustBeInsertable(name)
+      else if (value !== undefined) {
+        if (column.shape.default?.kind === 'next-in') next.clear()
+        given[place] = encodeColumn(this.table, name, value, column.shape)
+      }
+    }
+    // All times of a row are one.
+    let now: string | undefined
+    return this.#inserts.map(({ name, shape }, place) => {
+      const value = given[place]
+      if (value !== undefined) return value
+      return shape.default?.kind === 'now'
+        ? (now ??= this.now())
+        : this.#defaultValue(name, shape, input, next)
+    })
+  }
+
+  /** Of a column that is left out; an explicit null stays null. */
+  #defaultValue(
+    name: string,
+    shape: ColumnShape,
     input: Record<string, unknown>,
-    now: () => string,
     next: NextNumbers,
   ): Stored {
-    const value = input[name]
-    if (value !== undefined) {
-      if (shape.default?.kind === 'next-in') next.clear()
-      return encodeColumn(this.table, name, value, shape)
-    }
     switch (shape.default?.kind) {
-      case 'now':
-        return now()
       case 'new-id':
         return newId()
       case 'acting-user':

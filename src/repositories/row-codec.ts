@@ -8,8 +8,12 @@ export function rowDecoder<R>(table: TableDefinition): RowDecoder<R> {
   const names = agentColumns(table)
   const shapes = names.map((name) => mustColumn(table, name))
   const decoded = shapes.map(({ kind }) => needsDecoding.has(kind))
+  // Copied, it makes a row of its final shape at once.
+  const empty: Readonly<Record<string, unknown>> = Object.fromEntries(
+    names.map((name) => [name, null]),
+  )
   return (raw) => {
-    const row: Record<string, unknown> = {}
+    const row: Record<string, unknown> = { ...empty }
     for (let i = 0; i < names.length; i++) {
       const stored = raw[i] ?? null
       const shape = shapes[i]

@@ -2,6 +2,7 @@ import crypto from 'node:crypto'
 import { syncBuiltinESMExports } from 'node:module'
 import { install, type Clock } from '@sinonjs/fake-timers'
 import { v7 } from 'uuid'
+import { forgetIds } from '../../schema/values/id.ts'
 import type { Random } from './random.ts'
 
 /** Where every run begins, milliseconds since 1970. */
@@ -28,7 +29,7 @@ export class VirtualTime implements Disposable {
       // A run that never comes to rest is a failure of ours, not an endless loop.
       loopLimit: 1_000_000,
     })
-    forgetLastId()
+    forgetIds()
   }
 
   /** Milliseconds since the run began. */
@@ -98,17 +99,4 @@ function replaceRandomness(random: Random): () => void {
     Reflect.deleteProperty(globalThis.crypto, 'getRandomValues')
     syncBuiltinESMExports()
   }
-}
-
-/**
- * `uuid` keeps the time of its last id to stay monotonic, for the whole process: ids of a seed would depend on the seed
- * before it. A time that is later than all at the first look and earlier than all ever after makes it forget.
- */
-function forgetLastId(): void {
-  const { now } = Date
-  let looks = 0
-  const time = { valueOf: () => (looks++ === 0 ? Infinity : -Infinity) }
-  Date.now = () => time as unknown as number
-  v7()
-  Date.now = now
 }
