@@ -18,6 +18,7 @@ import type { Connection, Statement } from '../sqlite/connection.ts'
 import { fromSqlite } from '../sqlite/errors.ts'
 import { compileList, notStub, type ListOptions } from './list-query.ts'
 import { rowDecoder, type RowDecoder } from './row-codec.ts'
+import { RowInserter, type RowBatch } from './row-inserter.ts'
 
 export interface RepositoryContext {
   readonly connection: Connection
@@ -51,19 +52,24 @@ export class Repository<N extends TableName> {
   readonly #inserts: readonly InsertColumn[]
   /** Places among the columns of those that an agent may give. */
   readonly #places: ReadonlyMap<string, number>
+  readonly #nothingGiven: readonly (Stored | undefined)[]
   #find: Statement<Stored[], Stored[]> | undefined
-  #insert: Statement | undefined
+  readonly #inserter: RowInserter
 
   constructor(context: RepositoryContext, name: N) {
     this.context = context
     this.table = mustTable(name)
     this.#columns = agentColumns(this.table)
     this.#decode = rowDecoder(this.table)
+    this.#inserter = new RowInserter(context.connection, this.table, (error, input) =>
+      this.#explain(error, input),
+    )
     this.#inserts = this.#columns.map((column) => ({
       name: column,
       shape: mustColumn(this.table, column),
     }))
     const isReadOnly = this.table.writeClass === 'pull' || this.table.owner.kind === 'self'
+    this.#nothingGiven = this.#columns.map(() => undefined)
     this.#places = new Map(
       isReadOnly
         ? []
@@ -81,14 +87,27 @@ export class Repository<N extends TableName> {
 
   /** Inserts a row and returns it with its defaults. */
   create(input: NewRow<N>): Row<N> {
-    return this.context.connection.transaction(() => this.#create(input as Record<string, unknown>))
+    return this.context.connection.transaction(() => {
+      const given = input as Record<string, unknown>
+      const stored = this.#storedValues(given, new Map())
+      this.#inserter.insert({ stored, input: given })
+      return this.#decode(stored)
+    })
   }
 
   /** Inserts rows in one transaction: all of them or none. */
   createMany(inputs: readonly NewRow<N>[]): Row<N>[] {
     return this.context.connection.transaction(() => {
       const next: NextNumbers = new Map()
-      return inputs.map((input) => this.#create(input as Record<string, unknown>, next))
+      const batch = this.#inserter.batch()
+      const rows = inputs.map((input) => {
+        const given = input as Record<string, unknown>
+        const stored = this.#storedValues(given, next, batch)
+        batch.add({ stored, input: given })
+        return this.#decode(stored)
+      })
+      batch.flush()
+      return rows
     })
   }
 
@@ -153,25 +172,11 @@ export class Repository<N extends TableName> {
     return timestampOfMicros(this.context.clock())
   }
 
-  #create(input: Record<string, unknown>, next: NextNumbers = new Map()): Row<N> {
+  /** Values of all columns, in their order. It goes through what is given, not through all that could be: the hot path. */
+  #storedValues(input: Record<string, unknown>, next: NextNumbers, batch?: RowBatch): Stored[] {
     const { table } = this
     if (table.writeClass === 'pull' || table.owner.kind === 'self') throw madeAtTheCentre(table)
-    const stored = this.#storedValues(input, next)
-    this.#insert ??= this.context.connection.prepareOwn(
-      `INSERT INTO ${table.name} (${this.#columns.join(', ')}) VALUES (${this.#columns.map(() => '?').join(', ')})`,
-    )
-    const insert = this.#insert
-    try {
-      insert.run(...stored)
-    } catch (error) {
-      throw this.#explain(error, input)
-    }
-    return this.#decode(stored)
-  }
-
-  /** Values of all columns, in their order. It goes through what is given, not through all that could be: the hot path. */
-  #storedValues(input: Record<string, unknown>, next: NextNumbers): Stored[] {
-    const given = new Array<Stored | undefined>(this.#inserts.length).fill(undefined)
+    const given = this.#nothingGiven.slice()
     for (const name of Object.keys(input)) {
       const place = this.#places.get(name)
       const column = place === undefined ? undefined : this.#inserts[place]
@@ -179,26 +184,26 @@ export class Repository<N extends TableName> {
       if (place === undefined || column === undefined) this.#mustBeInsertable(name)
       else if (value !== undefined) {
         if (column.shape.default?.kind === 'next-in') next.clear()
-        given[place] = encodeColumn(this.table, name, value, column.shape)
+        given[place] = encodeColumn(table, name, value, column.shape)
       }
     }
     // All times of a row are one.
     let now: string | undefined
-    return this.#inserts.map(({ name, shape }, place) => {
+    return this.#inserts.map((column, place) => {
       const value = given[place]
       if (value !== undefined) return value
-      return shape.default?.kind === 'now'
+      return column.shape.default?.kind === 'now'
         ? (now ??= this.now())
-        : this.#defaultValue(name, shape, input, next)
+        : this.#defaultValue(column, input, next, batch)
     })
   }
 
   /** Of a column that is left out; an explicit null stays null. */
   #defaultValue(
-    name: string,
-    shape: ColumnShape,
+    { name, shape }: InsertColumn,
     input: Record<string, unknown>,
     next: NextNumbers,
+    batch: RowBatch | undefined,
   ): Stored {
     switch (shape.default?.kind) {
       case 'new-id':
@@ -206,7 +211,7 @@ export class Repository<N extends TableName> {
       case 'acting-user':
         return this.context.userId
       case 'next-in':
-        return this.#nextIn(name, shape.default.column, input, next)
+        return this.#nextIn(name, shape.default.column, input, next, batch)
       case 'literal': {
         const { value: literal } = shape.default
         return typeof literal === 'boolean' ? Number(literal) : literal
@@ -221,16 +226,20 @@ export class Repository<N extends TableName> {
     within: string,
     input: Record<string, unknown>,
     next: NextNumbers,
+    batch: RowBatch | undefined,
   ): number {
     const { table, context } = this
     const group = encodeColumn(table, within, input[within])
-    const number =
-      next.get(group) ??
-      context.connection.get<{ next: number }>(
-        `SELECT coalesce(max(${column}), 0) + 1 AS next FROM ${table.name} WHERE ${within} = ?`,
-        group,
-      )?.next ??
-      1
+    let number = next.get(group)
+    if (number === undefined) {
+      // Rows that wait may have numbers of the group.
+      batch?.flush()
+      number =
+        context.connection.get<{ next: number }>(
+          `SELECT coalesce(max(${column}), 0) + 1 AS next FROM ${table.name} WHERE ${within} = ?`,
+          group,
+        )?.next ?? 1
+    }
     next.set(group, number + 1)
     return number
   }

@@ -34,6 +34,10 @@ export function fromSqlite(error: unknown, table?: string): unknown {
   return error
 }
 
+/** Whether a statement failed because of what it would have written; nothing of it is left then, all else is. */
+export const isConstraintError = (error: unknown): boolean =>
+  error instanceof Database.SqliteError && error.code.startsWith('SQLITE_CONSTRAINT')
+
 function constraintError(
   error: InstanceType<typeof Database.SqliteError>,
   table: string | undefined,
