@@ -189,6 +189,57 @@ describe('a row that was made', () => {
     expect(made.map((row) => row.sequence_number)).toEqual([5, 1, 6, 9, 10, 2])
   })
 
+  test('numbers go on from a number that is given among more rows than a statement takes', () => {
+    const { id: conversation_id } = db.conversations.create({})
+    const given = (i: number): number | undefined => (i === 40 ? 100 : undefined)
+    const made = db.messages.createMany(
+      Array.from({ length: 70 }, (_, i) => ({
+        conversation_id,
+        role: 'user',
+        content: '',
+        sequence_number: given(i),
+      })),
+    )
+    const numbers = made.map((row) => row.sequence_number)
+    expect(numbers).toEqual(Array.from({ length: 70 }, (_, i) => (i < 40 ? i + 1 : 100 + i - 40)))
+    expect(db.messages.list({ limit: 100 })).toEqual(made)
+    expect(logOf(db, 'messages').map(({ patch }) => patch)).toEqual(made)
+  })
+
+  test('of many names the one that breaks a rule', () => {
+    const { id: conversation_id } = db.conversations.create({})
+    const rows = Array.from({ length: 70 }, (_, i) => ({
+      conversation_id,
+      role: i === 50 ? 'nobody' : 'user',
+      content: '',
+    }))
+    expect(errorOf(() => db.messages.createMany(rows))).toMatchObject({
+      code: 'CONSTRAINT',
+      column: 'role',
+      value: 'nobody',
+    })
+    expect(db.messages.list()).toEqual([])
+  })
+
+  test('refers to rows of its batch that come before it, and to none that come after', () => {
+    const { id: conversation_id } = db.conversations.create({})
+    const ids = Array.from({ length: 40 }, () => newId())
+    const linked = (offset: number) =>
+      ids.map((own, i) => ({
+        id: own,
+        conversation_id,
+        role: 'user',
+        content: '',
+        parent_message_id: ids[i + offset] ?? null,
+      }))
+    expect(errorOf(() => db.messages.createMany(linked(1)))).toMatchObject({
+      code: 'CONSTRAINT',
+      column: 'parent_message_id',
+      value: ids[1],
+    })
+    expect(db.messages.createMany(linked(-1))).toHaveLength(40)
+  })
+
   test('is not there when another of its batch fails', () => {
     const error = errorOf(() =>
       db.incidents.createMany([
