@@ -1,5 +1,4 @@
 import type { StoredRow } from '../../schema/codec.ts'
-import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 
 /** What pending messages add to the statistics of their conversation. */
@@ -39,11 +38,14 @@ export class PendingStatistics {
       // A message that is gone at the centre, too, has left its statistics: taking it off here would count it twice.
       `SELECT count(*) AS pending,
         coalesce(sum(CASE WHEN op = 'insert' THEN 1 WHEN op = 'delete' AND NOT is_gone THEN -1 ELSE 0 END), 0) AS messages,
-        coalesce(sum(CASE WHEN op = 'insert' THEN patch ->> 'tokens_used' WHEN op = 'delete' AND NOT is_gone THEN -(before ->> 'tokens_used') ELSE 0 END), 0) AS tokens,
-        max(CASE op WHEN 'insert' THEN patch ->> 'created_at' END) AS latest
-      FROM (SELECT l.*, EXISTS (SELECT 1 FROM sync_base b WHERE b.id = l.id AND b.tbl = l.tbl AND b.image IS NULL)
+        coalesce(sum(CASE WHEN op = 'insert' THEN tokens WHEN op = 'delete' AND NOT is_gone THEN -(before ->> 'tokens_used') ELSE 0 END), 0) AS tokens,
+        max(made_at) AS latest
+      FROM (SELECT l.op, l.before, coalesce(m.tokens_used, l.patch ->> 'tokens_used') AS tokens,
+          CASE l.op WHEN 'insert' THEN coalesce(m.created_at, l.patch ->> 'created_at') END AS made_at,
+          EXISTS (SELECT 1 FROM sync_base b WHERE b.id = l.id AND b.tbl = l.tbl AND b.image IS NULL)
           AND NOT EXISTS (SELECT 1 FROM sync_log i WHERE i.id = l.id AND i.tbl = l.tbl AND i.op = 'insert' AND i.blocked = 0) AS is_gone
-        FROM ${loggedMutations} l WHERE l.n IN (SELECT value FROM json_each(?)) AND l.blocked = 0)`,
+        FROM sync_log l LEFT JOIN messages m ON l.op = 'insert' AND l.patch IS NULL AND m.id = l.id
+        WHERE l.n IN (SELECT value FROM json_each(?)) AND l.blocked = 0)`,
       mutations,
     )
     if (row === undefined || row.pending === 0) return undefined
