@@ -41,7 +41,7 @@ function tablesRead(
 }
 
 /**
- * A whole scope is read page by page (`SYNC-DESIGN.md` 1): note a position, read the tables in order of id, each page as
+ * A whole scope is read page by page (`SYNC-DESIGN.md` 1): note a position, read the tables in a fixed order, each page as
  * it then is, make a batch whose snapshot is later than the last page, and replay what the log has between. Pages alone
  * would hold rows beyond their position. The mark is all that goes from page to page, so that any server reads the next.
  */
