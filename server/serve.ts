@@ -9,6 +9,8 @@ import { createApp } from './http/app.ts'
 import { Database } from './postgres/database.ts'
 import { makePartitions, prepareCentre } from './postgres/prepare.ts'
 import { Feed } from './sync/feed.ts'
+import { forgetDecided } from './sync/forget.ts'
+import { HEALING_DAYS } from './sync/heal.ts'
 import { HealService } from './sync/heal-service.ts'
 import { LogTail } from './sync/log-tail.ts'
 import { BATCH_CHANNEL } from './sync/positions.ts'
@@ -88,11 +90,16 @@ function logFailure(error: unknown): void {
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
+/** Ids outlive what agents keep to bring back, and the window in which they may. */
+const IDS_DAYS_MIN = 2 * HEALING_DAYS
 
 /** Once an hour. Left undone, the default partitions take every row and the log grows: more disk, nothing wrong. */
-async function housekeep(database: Database, retentionDays: number): Promise<void> {
+async function housekeep(database: Database, feed: Feed, retentionDays: number): Promise<void> {
   await makePartitions(database)
   await pruneLog(database, new Date(Date.now() - retentionDays * DAY_MS))
+  await feed.acknowledged.write(database)
+  const idsDays = Math.max(retentionDays, IDS_DAYS_MIN)
+  await forgetDecided(database, new Date(Date.now() - idsDays * DAY_MS))
 }
 
 async function start(database: Database, options: ServeOptions): Promise<SyncServer> {
@@ -103,11 +110,12 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
   database.listen(BATCH_CHANNEL, (position) => tail.noticed(Number(position)))
   const bindings = new ClientBindings()
   const onError = options.onError ?? logFailure
+  const feed = new Feed(database, tail, bindings, secret, systemClock)
   const app = createApp({
     database,
     secret,
     onError,
-    feed: new Feed(database, tail, bindings, secret, systemClock),
+    feed,
     push: new PushService(database, tail, bindings, systemClock),
     heal: new HealService(database, tail, bindings, options.healAutomatically ?? false),
   })
@@ -123,7 +131,7 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
   }
   const address = app.server.address() as AddressInfo
   const housekeeping = setInterval(
-    () => void housekeep(database, options.logRetentionDays ?? 14).catch(onError),
+    () => void housekeep(database, feed, options.logRetentionDays ?? 14).catch(onError),
     HOUR_MS,
   )
   housekeeping.unref()
@@ -133,6 +141,7 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
       clearInterval(housekeeping)
       await tail.close()
       await app.close()
+      await feed.acknowledged.write(database).catch(onError)
       await database.close()
     })())
   return {

@@ -63,6 +63,7 @@ export const syncSchema: readonly string[] = [
   agent_id text NOT NULL,
   seq bigint NOT NULL DEFAULT 0,
   tx_id text,
+  acked_seq bigint NOT NULL DEFAULT 0,
   ancestor uuid,
   common_seq bigint,
   common_clock bigint,
@@ -76,6 +77,8 @@ export const syncSchema: readonly string[] = [
   clock bigint NOT NULL,
   at timestamptz NOT NULL DEFAULT now()
 )`,
+  // Rows come in about this order: a few pages of index tell which are old.
+  `CREATE INDEX applied_at ON sync.applied USING brin (at) WITH (autosummarize = on)`,
   `CREATE TABLE sync.repeated (
   client_id uuid NOT NULL,
   seq bigint NOT NULL,

@@ -4,6 +4,7 @@ import type { Clock } from '../../schema/values/timestamp.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { PullResponse } from '../../sync/protocol/messages.ts'
 import type { Database } from '../postgres/database.ts'
+import { AcknowledgedSeqs } from './acknowledged.ts'
 import { signCursor, verifyCursor, type Cursor, type PageMark } from './cursor.ts'
 import {
   beginHydration,
@@ -50,6 +51,8 @@ export const PULL_WAIT_MS_MAX = 55_000
 
 /** What the centre tells its clients: from where a client stands to the head, as one batch. */
 export class Feed {
+  /** What its clients say they have. */
+  readonly acknowledged = new AcknowledgedSeqs()
   readonly #database: Database
   readonly #tail: LogTail
   readonly #bindings: ClientBindings
@@ -73,6 +76,7 @@ export class Feed {
   async pull(request: PullRequest): Promise<PullResponse> {
     const principal = await loadPrincipal(this.#database, request.claims)
     await this.#bindings.bind(this.#database, request.clientId, principal)
+    this.acknowledged.note(request.clientId, request.ackedSeq)
     if (request.cursor === undefined) return this.#firstPage(request, principal)
     const cursor = verifyCursor(request.cursor, this.#secret)
     await this.#mustBeOurs(cursor)

@@ -86,6 +86,7 @@ CREATE TABLE sync.client (
   agent_id text NOT NULL,
   seq bigint NOT NULL DEFAULT 0,
   tx_id text,
+  acked_seq bigint NOT NULL DEFAULT 0,
   ancestor uuid,
   common_seq bigint,
   common_clock bigint,
@@ -100,6 +101,8 @@ CREATE TABLE sync.applied (
   clock bigint NOT NULL,
   at timestamptz NOT NULL DEFAULT now()
 );
+
+CREATE INDEX applied_at ON sync.applied USING brin (at) WITH (autosummarize = on);
 
 CREATE TABLE sync.repeated (
   client_id uuid NOT NULL,

@@ -20,7 +20,7 @@ import { lockRows } from './lock.ts'
 import { loadMissingRows, recordMissing } from './missing.ts'
 import { loadVersions } from './next-version.ts'
 import { recordGroup } from './record.ts'
-import { findRepeated, recordRepeated } from './repeated.ts'
+import { findRepeated, recordRepeated, refuseForgotten } from './repeated.ts'
 import { RepeatedFailures } from './repeated-failures.ts'
 import {
   mustBeKnown,
@@ -181,7 +181,7 @@ async function applyOnce(
   session: Session,
   { claims, clientId }: Pusher,
   group: readonly ClientTransaction[],
-  forced: Forced,
+  found: Forced,
   progress?: { n: number },
 ): Promise<boolean> {
   const mark = await readWatermark(session, clientId, 'FOR UPDATE')
@@ -199,6 +199,10 @@ async function applyOnce(
     mark.ancestor === null && mark.window === 'none'
       ? { fresh: todo, ancestry: noAncestry }
       : await passOverRepeated(session, principal, clientId, todo)
+  const forced =
+    mark.ancestor === null || mark.isHealing
+      ? found
+      : new Map([...(await refuseForgotten(session, fresh)), ...found])
   // What is refused whatever it finds writes nothing, and must not fail again on the way there.
   await lockRows(
     session,

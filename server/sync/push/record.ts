@@ -43,7 +43,8 @@ export async function recordGroup(
   })
   const watermark = JSON.stringify({ seq: last.seq, id: last.id })
   await session.query(
-    `WITH applied AS (INSERT INTO sync.applied (tx_id, client_id, seq, clock) SELECT u.id, $1, u.seq, u.clock FROM unnest($2::text[], $3::bigint[], $8::bigint[]) u(id, seq, clock)),
+    `WITH applied AS (INSERT INTO sync.applied (tx_id, client_id, seq, clock, at)
+      SELECT u.id, $1, u.seq, u.clock, greatest(now(), to_timestamp(u.claimed / 1e6)) FROM unnest($2::text[], $3::bigint[], $8::bigint[], $9::bigint[]) u(id, seq, clock, claimed)),
     moved AS (UPDATE sync.client SET seq = $4, tx_id = $5, seen_at = now() WHERE client_id = $1)
     INSERT INTO sync.log (tbl, id, op, image, keys_after) VALUES (${LogKind.watermark}, $1, 'insert', $6, $7)`,
     [
@@ -55,6 +56,8 @@ export async function recordGroup(
       watermark,
       [clientKey(clientId)],
       settled.map(({ clock }) => clock),
+      // Known for as long as anyone who brings it again calls it recent.
+      settled.map(({ claimedClock }) => claimedClock),
     ],
   )
 }

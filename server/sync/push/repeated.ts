@@ -2,7 +2,8 @@ import { clientKey } from '../../../schema/role-access.ts'
 import type { WireOutcome } from '../../../sync/protocol/messages.ts'
 import { LogKind } from '../../../sync/protocol/version.ts'
 import type { Session } from '../../postgres/database.ts'
-import type { ClientTransaction } from './transaction.ts'
+import { forgottenBefore } from '../forget.ts'
+import type { ClientTransaction, Refusal } from './transaction.ts'
 
 /** A transaction that comes again under another client's number: its store forked after it was sent. */
 export interface Repeated {
@@ -35,6 +36,25 @@ export async function findRepeated(
       ? []
       : [{ seq, id, first: { clientId: row.client_id, seq: row.seq, clock: row.clock } }]
   })
+}
+
+/**
+ * Transactions of a store that forked which are older than the ids that the centre has kept, by their own clock: its twin
+ * may have brought them, and twice would be wrong. Asked after looking for their ids, which may be forgotten meanwhile.
+ */
+export async function refuseForgotten(
+  session: Session,
+  transactions: readonly ClientTransaction[],
+): Promise<Map<string, { n: number; refusal: Refusal }>> {
+  const before = await forgottenBefore(session)
+  const old = transactions.filter(({ claimedClock }) => claimedClock < before)
+  return new Map(old.map(({ id }) => [id, { n: 0, refusal: FORGOTTEN }]))
+}
+
+const FORGOTTEN: Refusal = {
+  reason: 'too_old',
+  message:
+    'the store was copied or put back, and this was written before the time of which the centre remembers what it has: it may have it already',
 }
 
 /**

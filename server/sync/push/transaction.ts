@@ -34,6 +34,8 @@ export interface ClientTransaction {
   readonly seq: number
   readonly id: string
   readonly clock: number
+  /** The clock as its writer had it, which may be ahead of ours. */
+  readonly claimedClock: number
   readonly base: Base
   readonly mutations: readonly (Mutation | UnknownMutation)[]
   /** What in it came with a later schema version than ours, in words; undefined where nothing did. */
@@ -57,6 +59,7 @@ export function readTransactions(request: PushRequest, nowMicros: number): Clien
       seq: transaction.seq,
       id: transaction.id,
       clock: Math.min(transaction.clock, nowMicros),
+      claimedClock: transaction.clock,
       base: transaction.base,
       mutations: transaction.mutations.map((mutation) => readMutation(mutation, reading)),
       later: schema > SCHEMA_VERSION ? reading.later : undefined,

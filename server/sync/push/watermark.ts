@@ -10,6 +10,8 @@ export interface Watermark {
   readonly id: string | null
   /** The client that its store was before it forked. */
   readonly ancestor: string | null
+  /** Whether it became a client of its own because the centre went back. */
+  readonly isHealing: boolean
   /** Whether rows may be missing because the centre went back. */
   readonly window: Window
 }
@@ -24,9 +26,10 @@ export async function readWatermark(
     seq: number
     tx_id: string | null
     ancestor: string | null
+    healing: boolean
     open: boolean | null
   }>(
-    `SELECT seq, tx_id, ancestor, (SELECT coalesce(bool_or(f.open_until > now() AND f.decision <> 'none'), false) FROM sync.fork f HAVING count(*) > 0) AS open
+    `SELECT seq, tx_id, ancestor, EXISTS (SELECT 1 FROM sync.healed h WHERE h.client_id = $1) AS healing, (SELECT coalesce(bool_or(f.open_until > now() AND f.decision <> 'none'), false) FROM sync.fork f HAVING count(*) > 0) AS open
     FROM sync.client WHERE client_id = $1 ${lock}`,
     [clientId],
   )
@@ -36,6 +39,7 @@ export async function readWatermark(
     seq: row?.seq ?? 0,
     id: row?.tx_id ?? null,
     ancestor: row?.ancestor ?? null,
+    isHealing: row?.healing ?? false,
     window: open === undefined ? 'none' : open ? 'open' : 'over',
   }
 }

@@ -1,0 +1,191 @@
+import { copyFileSync, existsSync } from 'node:fs'
+import { sql } from 'kysely'
+import { afterEach, beforeEach, expect, inject, test } from 'vitest'
+import { newId } from '../../schema/values/id.ts'
+import { Database } from '../../server/postgres/database.ts'
+import { forgetDecided } from '../../server/sync/forget.ts'
+import { AgentDB } from '../../src/index.ts'
+import { connect, type Outcome, type Sync } from '../../sync/index.ts'
+import { createUser, startCentre, type Centre, type TestUser } from '../support/centre.ts'
+import { createDatabase, type TestDatabase } from '../support/databases.ts'
+import { scratchFolder, type ScratchFolder } from '../support/store.ts'
+import {
+  insert,
+  newTransactionId,
+  nowMicros,
+  pushRequest,
+  wireClient,
+} from '../support/wire-client.ts'
+
+const agentId = 'laptop'
+const DAY_MS = 24 * 3_600_000
+
+let scratch: TestDatabase
+let centre: Centre
+let database: Database
+let user: TestUser
+let folder: ScratchFolder
+
+beforeEach(async () => {
+  scratch = await createDatabase(inject('postgresUrl'), 'forgetting')
+  centre = await startCentre({ databaseUrl: scratch.url })
+  database = await Database.open({ url: scratch.url, folder: undefined, connectionsMax: 2 })
+  user = await createUser(centre)
+  folder = scratchFolder()
+})
+afterEach(async () => {
+  folder[Symbol.dispose]()
+  await database.close()
+  await centre[Symbol.asyncDispose]()
+  await scratch.drop()
+})
+
+/** What clients said they have is written, as once an hour. */
+async function restart(): Promise<void> {
+  const port = Number(new URL(centre.url).port)
+  await centre[Symbol.asyncDispose]()
+  centre = await startCentre({ databaseUrl: scratch.url, port })
+}
+
+interface Life extends AsyncDisposable {
+  readonly db: AgentDB
+  readonly sync: Sync
+  readonly outcomes: Outcome[]
+}
+
+async function open(path: string): Promise<Life> {
+  const db = await AgentDB.open({ path, userId: user.id, agentId })
+  const token = await centre.server.issueToken({ userId: user.id, agentId })
+  const sync = connect(db, { url: centre.url, token, start: false })
+  const outcomes: Outcome[] = []
+  sync.on('outcome', (outcome) => outcomes.push(outcome))
+  const close = async (): Promise<void> => {
+    await sync.close()
+    await db.close()
+  }
+  return { db, sync, outcomes, [Symbol.asyncDispose]: close }
+}
+
+async function count(table: 'applied' | 'outcome'): Promise<number> {
+  const { rows } = await sql<{ n: number }>`
+    SELECT count(*)::integer AS n FROM ${sql.table(`sync.${table}`)}`.execute(centre.db)
+  return rows[0]?.n ?? -1
+}
+
+const soon = (): Date => new Date(Date.now() + DAY_MS)
+
+test('ids and outcomes go, in batches, once their client has its acknowledgement, not before', async () => {
+  const client = await wireClient(centre, user)
+  const shared = newId()
+  // Every second one is refused: its row is there already.
+  for (let i = 0; i < 7; i++)
+    await client.push([[insert('conversations', { user_id: user.id, id: shared })]])
+  expect([await count('applied'), await count('outcome')]).toEqual([7, 6])
+  await client.pull()
+  await restart()
+  expect(await forgetDecided(database, soon(), 2)).toBe(0)
+
+  await client.pullRaw({ acked: '5' })
+  await restart()
+  expect(await forgetDecided(database, new Date(Date.now() - DAY_MS), 2)).toBe(0)
+  expect(await forgetDecided(database, soon(), 2)).toBe(5)
+  expect([await count('applied'), await count('outcome')]).toEqual([2, 2])
+  expect((await client.outcomes()).map(({ seq }) => seq)).toEqual([6, 7])
+})
+
+test('an id stays for as long as its writer calls it recent', async () => {
+  const client = await wireClient(centre, user)
+  const ahead = nowMicros() + 30 * DAY_MS * 1000
+  await client.push([[insert('conversations', { user_id: user.id, id: newId() })]], {
+    clock: ahead,
+  })
+  await client.push([[insert('conversations', { user_id: user.id, id: newId() })]])
+  await client.pullRaw({ acked: '2' })
+  await restart()
+  expect(await forgetDecided(database, soon())).toBe(1)
+  expect(await forgetDecided(database, new Date(Date.now() + 31 * DAY_MS))).toBe(1)
+})
+
+test('nothing goes while a restored centre may get back what it lost', async () => {
+  const client = await wireClient(centre, user)
+  await client.push([[insert('conversations', { user_id: user.id, id: newId() })]])
+  await client.pullRaw({ acked: '1' })
+  await restart()
+  const fork = newId()
+  await sql`INSERT INTO sync.fork (nonce, common_position) VALUES (${fork}, 1)`.execute(centre.db)
+  expect(await forgetDecided(database, soon())).toBe(0)
+  await sql`UPDATE sync.fork SET decision = 'all', open_until = now() + interval '1 day'`.execute(
+    centre.db,
+  )
+  expect(await forgetDecided(database, soon())).toBe(0)
+  await sql`UPDATE sync.fork SET open_until = now()`.execute(centre.db)
+  expect(await forgetDecided(database, soon())).toBe(1)
+})
+
+test('who comes back later than all that hears what became of its queue, and nothing is applied twice', async () => {
+  const client = await wireClient(centre, user)
+  const ids = Array.from({ length: 4 }, () => newId())
+  const list = ids.map((id, i) => ({
+    seq: i + 1,
+    id: newTransactionId(),
+    // The third is refused.
+    mutations: [insert('conversations', { user_id: user.id, id: i === 2 ? (ids[0] ?? '') : id })],
+  }))
+  // Its answer is lost: it has no acknowledgement of any.
+  await client.mustSend(pushRequest(client.clientId, list))
+  await restart()
+  expect(await forgetDecided(database, soon())).toBe(0)
+
+  // As a store does that sends its queue in portions, the first of which ends below the watermark.
+  const again = await client.mustSend(pushRequest(client.clientId, list.slice(0, 2)))
+  expect(again.nextSeq).toBe(5)
+  expect((await client.outcomes()).map(({ seq, kind }) => [seq, kind])).toEqual([[3, 'rejected']])
+  const rows = await centre.db.selectFrom('conversations').select('id').execute()
+  expect(rows.length).toBe(3)
+})
+
+test('what an old copy of a store still had in its queue goes to its conflicts: it is not applied twice', async () => {
+  const path = folder.file('original.db')
+  const copy = folder.file('copy.db')
+  let counted: string
+  {
+    await using original = await open(path)
+    counted = original.db.conversations.create({ title: 'counted' }).id
+    await original.sync.now()
+    original.db.conversations.update(counted, { total_cost_cents: 1 })
+    copyFileSync(path, copy)
+    if (existsSync(`${path}-wal`)) copyFileSync(`${path}-wal`, `${copy}-wal`)
+    await original.sync.now()
+    original.db.conversations.create({ title: 'of the original only' })
+    await original.sync.now()
+    // The next request says that it has its acknowledgement.
+    await original.sync.now()
+  }
+  await restart()
+  // As if the copy had lain there for longer than ids are kept.
+  expect(await forgetDecided(database, new Date())).toBe(3)
+
+  await using clone = await open(copy)
+  const fresh = clone.db.conversations.create({ title: 'written now' }).id
+  await clone.sync.now()
+  const { total_cost_cents: cents } = await centre.db
+    .selectFrom('conversations')
+    .select('total_cost_cents')
+    .where('id', '=', counted)
+    .executeTakeFirstOrThrow()
+  expect(cents).toBe(1)
+  expect(clone.outcomes.map(({ kind, reason }) => [kind, reason])).toEqual([
+    ['rejected', 'too_old'],
+    ['applied', undefined],
+  ])
+  expect(clone.db.syncConflicts.list({ state: 'rejected' }).map(({ rowId }) => rowId)).toEqual([
+    counted,
+  ])
+  expect(clone.db.conversations.find(counted)?.total_cost_cents).toBe(1)
+  const brought = await centre.db
+    .selectFrom('conversations')
+    .select('id')
+    .where('id', '=', fresh)
+    .execute()
+  expect(brought.length).toBe(1)
+})
