@@ -22,7 +22,12 @@ interface Kept extends Ancestor {
   readonly at: string
   readonly reason: string
   readonly pending: number
+  /** Every client that it was, the last one first. */
+  readonly former: readonly string[]
 }
+
+/** Former names that are kept; records of older ones have long come. */
+const FORMER_MAX = 16
 
 /**
  * Makes the store a client of its own, since the centre knows other transactions under its numbers: the file was copied,
@@ -57,7 +62,8 @@ export function becomeClient(
   const to = newId()
   const pending =
     connection.get<{ count: number }>('SELECT count(*) AS count FROM sync_tx')?.count ?? 0
-  const kept: Kept = { ...ancestor, at, reason, pending }
+  const former = [ancestor.ancestor.clientId, ...formerClients(connection)].slice(0, FORMER_MAX)
+  const kept: Kept = { ...ancestor, at, reason, pending, former }
   connection.run(
     `UPDATE sync_state SET client_id = ?, ancestor = ?, introduced = 0, tx = ?, acked_seq = 0, acked_id = NULL, durable_seq = 0`,
     to,
@@ -66,6 +72,12 @@ export function becomeClient(
   )
   connection.run('DELETE FROM sync_ack')
   return { from: ancestor.ancestor.clientId, to, at, reason, pending }
+}
+
+/** The clients that this store was before it forked, the last one first. */
+export function formerClients(connection: Connection): readonly string[] {
+  const row = connection.get<{ ancestor: string | null }>('SELECT ancestor FROM sync_state')
+  return row?.ancestor == null ? [] : (JSON.parse(row.ancestor) as Kept).former
 }
 
 /** Numbers the pending transactions from a number on, in their order. Runs inside the caller's transaction. */

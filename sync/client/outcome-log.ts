@@ -4,6 +4,7 @@ import { tableOfNumber } from '../../schema/tables.ts'
 import { newId } from '../../schema/values/id.ts'
 import { canonicalTimestamp } from '../../schema/values/timestamp.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
+import { formerClients } from './fork-store.ts'
 import type { OutcomeKind, WireConflict, WireOutcome } from '../protocol/messages.ts'
 
 /** What became of one mutation of this store. */
@@ -118,7 +119,7 @@ export class OutcomeLog {
    * whole scope brings it again.
    */
   keepConflict(conflict: WireConflict, settled: readonly Outcome[]): void {
-    const mineLost = conflict.loser === this.#clientId
+    const mineLost = this.#isMine(conflict)
     const told = settled.some(
       ({ kind, id }) => id === conflict.rowId && (kind === 'superseded' || kind === 'merged'),
     )
@@ -146,6 +147,12 @@ export class OutcomeLog {
       theirs: isTold ? null : JSON.stringify(mineLost ? conflict.kept : conflict.lost),
       resolved: isTold ? 'told' : null,
     })
+  }
+
+  /** Whether it is this store that lost. Under a former name it may be its twin, but never where it won itself. */
+  #isMine({ loser, winner }: WireConflict): boolean {
+    if (loser === this.#clientId || winner === this.#clientId) return loser === this.#clientId
+    return loser !== null && formerClients(this.#connection).includes(loser)
   }
 
   #keep(outcome: Outcome, row: AcknowledgedRow, at: string): void {

@@ -4,8 +4,15 @@ import { sql } from 'kysely'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { newId } from '../../schema/values/id.ts'
 import { AgentDB } from '../../src/index.ts'
+import { forkStore } from '../../sync/client/fork-store.ts'
 import { connect, type Outcome, type Sync } from '../../sync/index.ts'
-import { createUser, startCentreOn, type Centre, type TestUser } from '../support/centre.ts'
+import {
+  createUser,
+  openAgent,
+  startCentreOn,
+  type Centre,
+  type TestUser,
+} from '../support/centre.ts'
 import { connectionOf, scratchFolder, type ScratchFolder } from '../support/store.ts'
 import { insert, WireClient } from '../support/wire-client.ts'
 
@@ -550,3 +557,24 @@ test('whatever is copied and put back when, stores end equal, and each transacti
     { numRuns: 30, endOnFailure: true },
   )
 }, 180_000)
+
+test('a value that it lost under a former name is shown as its own, after any number of forks', async () => {
+  await using life = await open(newPath())
+  const conversation = await begin(life)
+  await using other = await openAgent(centre, user)
+  await other.sync.now()
+  life.db.conversations.update(conversation, { title: 'mine' })
+  await life.sync.now()
+  // Written later, without having seen it: it wins.
+  other.db.conversations.update(conversation, { title: 'theirs' })
+  await other.sync.now()
+  for (const reason of ['once', 'twice'])
+    forkStore(connectionOf(life.db), clientOf(life), { at: '', reason })
+  await life.sync.now()
+  expect(life.db.syncConflicts.list()).toMatchObject([
+    { state: 'overwritten', mine: { title: 'mine' }, theirs: { title: 'theirs' } },
+  ])
+  expect(other.db.syncConflicts.list({ state: 'overwritten' })).toMatchObject([
+    { mine: { title: 'theirs' }, theirs: { title: 'mine' } },
+  ])
+})
