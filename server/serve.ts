@@ -5,10 +5,11 @@ import type { CentralDatabase } from '../schema/types.ts'
 import { systemClock } from '../schema/values/timestamp.ts'
 import { loadSecret } from './auth/secret.ts'
 import { signToken, type TokenOptions } from './auth/tokens.ts'
+import { Admission, type Limits } from './http/admission.ts'
 import { createApp } from './http/app.ts'
 import { Database } from './postgres/database.ts'
 import { makePartitions, prepareCentre } from './postgres/prepare.ts'
-import { Feed } from './sync/feed.ts'
+import { Feed, type Admit } from './sync/feed.ts'
 import { forgetDecided } from './sync/forget.ts'
 import { HEALING_DAYS } from './sync/heal.ts'
 import { HealService } from './sync/heal-service.ts'
@@ -82,6 +83,9 @@ export async function serve(options: ServeOptions = {}): Promise<SyncServer> {
   }
 }
 
+/** Pages of whole scopes read at the same time; each keeps its rows in memory until they are sent. */
+const HYDRATIONS: Limits = { running: 4, waiting: 100 }
+
 /** Message and stack only: other fields of a database error may hold values of rows. */
 function logFailure(error: unknown): void {
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
@@ -110,7 +114,9 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
   database.listen(BATCH_CHANNEL, (position) => tail.noticed(Number(position)))
   const bindings = new ClientBindings()
   const onError = options.onError ?? logFailure
-  const feed = new Feed(database, tail, bindings, secret, systemClock)
+  const hydrations = new Admission('first syncs', HYDRATIONS)
+  const admit: Admit = (work) => hydrations.run(work)
+  const feed = new Feed(database, tail, bindings, secret, systemClock, admit)
   const app = createApp({
     database,
     secret,

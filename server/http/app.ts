@@ -21,7 +21,6 @@ import {
   pullResponseSchema,
   pushRequestSchema,
   pushResponseSchema,
-  type PullResponse,
   type PushResponse,
 } from '../../sync/protocol/messages.ts'
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from '../../sync/protocol/version.ts'
@@ -66,8 +65,6 @@ const RETRY_AFTER_S = 2
 const REQUESTS_MAX = 2000
 /** Live streams of one server; each costs a socket and a few kilobytes. */
 const STREAMS: Limits = { running: 10_000, waiting: 0 }
-/** Whole scopes read at the same time; each keeps its rows in memory until they are sent. */
-const HYDRATIONS: Limits = { running: 4, waiting: 100 }
 /** Pushes at work; more than the database has connections for would only wait inside. */
 const PUSHES: Limits = { running: 16, waiting: 500 }
 
@@ -129,7 +126,6 @@ function healthRoutes(app: FastifyInstance, { database }: AppContext): void {
 function syncRoutes(app: FastifyInstance, context: AppContext): void {
   const { database, feed, push } = context
   const pushes = new Admission('pushes', PUSHES)
-  const hydrations = new Admission('first syncs', HYDRATIONS)
   const streams = new Admission('live streams', STREAMS)
   app.post('/sync/v1/push', async (request, reply) => {
     const claims = mustClaims(request)
@@ -140,21 +136,14 @@ function syncRoutes(app: FastifyInstance, context: AppContext): void {
   })
   app.get('/sync/v1/pull', async (request, reply) => {
     const pull = readPull(request, reply)
-    const answer = (): Promise<PullResponse> => feed.pull(pull)
-    return send(
-      request,
-      reply,
-      pullResponseSchema,
-      await (pull.cursor === undefined ? hydrations.run(answer) : answer()),
-    )
+    return send(request, reply, pullResponseSchema, await feed.pull(pull))
   })
   app.get('/sync/v1/live', async (request, reply) => {
     const pull = readPull(request, reply)
     const leave = await streams.enter()
     try {
       const batches = feed.live({ ...pull, waitMs: HEARTBEAT_MS })
-      const next = () => batches.next()
-      const first = await (pull.cursor === undefined ? hydrations.run(next) : next())
+      const first = await batches.next()
       if (first.done === true) return await reply.code(503).send()
       reply.hijack()
       const form = wantsJson(request) ? linesForm : framesForm(pull.encoding)

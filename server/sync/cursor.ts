@@ -1,6 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { UserRole } from '../../schema/enums.ts'
 import { AgentDBError } from '../../schema/errors.ts'
+import type { PullResponse } from '../../sync/protocol/messages.ts'
 
 /**
  * Where a client stands, signed, opaque to it.
@@ -19,6 +20,8 @@ export interface Cursor {
   readonly page?: PageMark | undefined
 }
 
+export type PageReason = NonNullable<NonNullable<PullResponse['page']>['reason']>
+
 /** Up to where a whole scope has been read. */
 export interface PageMark {
   /** Number of the table that is being read, and the last of its rows that was: its id, after its parent's if it has one. */
@@ -29,6 +32,8 @@ export interface PageMark {
   readonly total: number
   /** Numbers of the tables that are read, where it is not all. */
   readonly tables?: readonly number[] | undefined
+  /** Why it is read, as every page says. */
+  readonly reason?: PageReason | undefined
 }
 
 const signature = (text: string, secret: Uint8Array): Buffer =>

@@ -1,11 +1,12 @@
 import { AgentDBError } from '../../schema/errors.ts'
+import type { TableDefinition } from '../../schema/define.ts'
 import { users } from '../../schema/tables/users.ts'
 import type { Clock } from '../../schema/values/timestamp.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { PullResponse } from '../../sync/protocol/messages.ts'
 import type { Database } from '../postgres/database.ts'
 import { AcknowledgedSeqs } from './acknowledged.ts'
-import { signCursor, verifyCursor, type Cursor, type PageMark } from './cursor.ts'
+import { signCursor, verifyCursor, type Cursor, type PageMark, type PageReason } from './cursor.ts'
 import {
   beginHydration,
   finishHydration,
@@ -19,7 +20,13 @@ import type { LogTail } from './log-tail.ts'
 import { advance, batchAt, isOfThisHistory, type Batch } from './positions.ts'
 import { keysOf, loadPrincipal, type ClientBindings, type Principal } from './principal.ts'
 import { PullBuilder } from './pull-response.ts'
-import { readScopeChange, scopeChange } from './rescope.ts'
+import {
+  movesMany,
+  readScopeChange,
+  scopeChange,
+  tablesMoved,
+  type ScopeChange,
+} from './rescope.ts'
 import { floorOf } from './retention.ts'
 
 export interface PullRequest {
@@ -35,8 +42,6 @@ export interface PullRequest {
   readonly signal: AbortSignal
 }
 
-type PageReason = NonNullable<NonNullable<PullResponse['page']>['reason']>
-
 /** One page of a hydration that began at `from`. */
 interface PageStep {
   readonly from: Batch
@@ -45,6 +50,15 @@ interface PageStep {
   readonly first: boolean
   readonly reason: PageReason | undefined
 }
+
+/** What was read is of no use any more: the whole scope is read from the beginning. */
+interface Restart {
+  readonly restart: PageReason
+  readonly principal: Principal
+}
+
+/** Lets work in when its turn comes; whole scopes and pages of them keep their rows in memory until they are sent. */
+export type Admit = <T>(work: () => Promise<T>) => Promise<T>
 
 /** Longest that a pull is held open. */
 export const PULL_WAIT_MS_MAX = 55_000
@@ -58,6 +72,7 @@ export class Feed {
   readonly #bindings: ClientBindings
   readonly #secret: Uint8Array
   readonly #clock: Clock
+  readonly #admit: Admit
 
   constructor(
     database: Database,
@@ -65,12 +80,14 @@ export class Feed {
     bindings: ClientBindings,
     secret: Uint8Array,
     clock: Clock,
+    admit: Admit = (work) => work(),
   ) {
     this.#database = database
     this.#tail = tail
     this.#bindings = bindings
     this.#secret = secret
     this.#clock = clock
+    this.#admit = admit
   }
 
   async pull(request: PullRequest): Promise<PullResponse> {
@@ -120,15 +137,34 @@ export class Feed {
   ): Promise<PullResponse | undefined> {
     const gained = tablesGained(cursor.schema, commonSchema(request))
     if (gained.length === 0) return undefined
-    const reason = 'schema_changed'
     await this.#tail.refresh()
-    const from = await batchAt(this.#database, cursor.position)
-    const isWhole = from === undefined || cursor.position < (await floorOf(this.#database))
-    if (isWhole || principal.role !== cursor.scope)
-      return this.#firstPage(request, principal, reason)
-    const numbers = gained.map(({ number }) => number)
-    const mark = await firstMark(this.#database, this.#scope(request, principal), numbers)
-    return this.#page(request, { from, mark, principal, first: true, reason })
+    if (principal.role !== cursor.scope)
+      return this.#firstPage(request, principal, 'schema_changed')
+    return this.#someTables(request, cursor, {
+      principal,
+      tables: gained,
+      reason: 'schema_changed',
+    })
+  }
+
+  /** Begins to read some tables again; of all others the log from the cursor on tells, if it reaches back that far. */
+  #someTables(
+    request: PullRequest,
+    { position }: Cursor,
+    {
+      principal,
+      tables,
+      reason,
+    }: { principal: Principal; tables: readonly TableDefinition[]; reason: PageReason },
+  ): Promise<PullResponse> {
+    const numbers = tables.map(({ number }) => number)
+    return this.#admitted(request, async () => {
+      const from = await batchAt(this.#database, position)
+      if (from === undefined || position < (await floorOf(this.#database)))
+        return { restart: reason, principal }
+      const mark = await firstMark(this.#database, this.#scope(request, principal), numbers)
+      return this.#page(request, { from, mark, principal, first: true, reason })
+    })
   }
 
   async #mustBeOurs(cursor: Cursor): Promise<void> {
@@ -188,9 +224,20 @@ export class Feed {
     reason?: PageReason,
   ): Promise<PullResponse> {
     await this.#tail.refresh()
-    const scope = this.#scope(request, principal)
-    const { from, mark } = await beginHydration(this.#database, scope)
-    return this.#page(request, { from, mark, principal, first: true, reason })
+    return this.#admitted(request, async () => {
+      const scope = this.#scope(request, principal)
+      const { from, mark } = await beginHydration(this.#database, scope)
+      return this.#page(request, { from, mark, principal, first: true, reason })
+    })
+  }
+
+  /** Reads when its turn comes. What begins anew waits for another turn, and holds none meanwhile. */
+  async #admitted(
+    request: PullRequest,
+    read: () => Promise<PullResponse | Restart>,
+  ): Promise<PullResponse> {
+    const result = await this.#admit(read)
+    return 'restart' in result ? this.#firstPage(request, result.principal, result.restart) : result
   }
 
   async #nextPage(
@@ -204,13 +251,15 @@ export class Feed {
     const from = await batchAt(this.#database, cursor.position)
     if (from === undefined || cursor.position < (await floorOf(this.#database)))
       return this.#firstPage(request, principal, 'history_pruned')
-    return this.#page(request, { from, mark, principal, first: false, reason: undefined })
+    return this.#admitted(request, () =>
+      this.#page(request, { from, mark, principal, first: false, reason: mark.reason }),
+    )
   }
 
   async #page(
     request: PullRequest,
     { from, mark, principal, first, reason }: PageStep,
-  ): Promise<PullResponse> {
+  ): Promise<PullResponse | Restart> {
     const scope = this.#scope(request, principal)
     const builder = this.#builder(request, principal)
     const next = await readPage(this.#database, builder, scope, mark)
@@ -221,15 +270,15 @@ export class Feed {
     }
     if (next !== undefined) {
       const page = { ...told, last: false, rows: next.rows, total: next.total }
-      return this.#respond(request, builder, from, principal, page, next)
+      return this.#respond(request, builder, from, principal, page, { ...next, reason })
     }
     const rows = mark.rows + builder.rows
     const head = await finishHydration(this.#database, builder, scope, from)
     if (from.position < (await floorOf(this.#database)))
-      return this.#firstPage(request, principal, 'history_pruned')
+      return { restart: 'history_pruned', principal }
     // The log up to the head is not looked at for the role any more.
     const now = await loadPrincipal(this.#database, request.claims)
-    if (now.role !== principal.role) return this.#firstPage(request, now, 'role_changed')
+    if (now.role !== principal.role) return { restart: 'role_changed', principal: now }
     const page = { ...told, last: true, rows, total: Math.max(mark.total, rows) }
     return this.#respond(request, builder, head, principal, page)
   }
@@ -240,40 +289,46 @@ export class Feed {
     return { principal, clientId, keys: keysOf(principal, clientId), ackedSeq, schema }
   }
 
-  /** Another role than at the cursor: what it lost leaves, what it gained is read, and the log tells the rest. */
-  #rescoped(request: PullRequest, cursor: Cursor, principal: Principal): Promise<PullResponse> {
-    return this.#settled(request, principal, async (current) => {
-      const change = scopeChange(cursor.scope, current.role)
-      if (change === undefined) return this.#firstPage(request, current, 'role_changed')
-      const builder = this.#builder(request, current, change.lost)
-      await readScopeChange(this.#database, builder, current, change)
-      // The log from the cursor on, up to a batch whose snapshot is later than what was read.
-      await advance(this.#database, true)
-      await this.#tail.refresh()
-      const head = this.#mustHead()
-      const keys = [...keysOf(current, request.clientId), ...change.lost]
-      const entries = await this.#entries(cursor.position, head, keys)
-      if (entries === undefined) return this.#firstPage(request, current, 'history_pruned')
-      for (const entry of entries) builder.add(entry)
-      return this.#respond(request, builder, head, current)
-    })
+  /**
+   * Another role than at the cursor: what it lost leaves, what it gained is read, and the log tells the rest. In one
+   * batch, unless that is too much for one: then the tables that are concerned are read page by page.
+   */
+  async #rescoped(
+    request: PullRequest,
+    cursor: Cursor,
+    principal: Principal,
+  ): Promise<PullResponse> {
+    const change = scopeChange(cursor.scope, principal.role)
+    if (change === undefined) return this.#firstPage(request, principal, 'role_changed')
+    if (await movesMany(this.#database, principal, change)) {
+      const tables = tablesMoved(change)
+      return this.#someTables(request, cursor, { principal, tables, reason: 'role_changed' })
+    }
+    const response = await this.#admitted(request, () =>
+      this.#moved(request, cursor, principal, change),
+    )
+    // The log up to there is not looked at for the role any more.
+    const now = await loadPrincipal(this.#database, request.claims)
+    return now.role === principal.role ? response : this.#rescoped(request, cursor, now)
   }
 
-  /**
-   * Reads under a role, and again where the role is another by the time all is read: the log up to there is not looked
-   * at for it any more.
-   */
-  async #settled(
+  async #moved(
     request: PullRequest,
+    cursor: Cursor,
     principal: Principal,
-    read: (current: Principal) => Promise<PullResponse>,
-  ): Promise<PullResponse> {
-    for (let current = principal; ;) {
-      const response = await read(current)
-      const now = await loadPrincipal(this.#database, request.claims)
-      if (now.role === current.role) return response
-      current = now
-    }
+    change: ScopeChange,
+  ): Promise<PullResponse | Restart> {
+    const builder = this.#builder(request, principal, change.lost)
+    await readScopeChange(this.#database, builder, principal, change)
+    // The log from the cursor on, up to a batch whose snapshot is later than what was read.
+    await advance(this.#database, true)
+    await this.#tail.refresh()
+    const head = this.#mustHead()
+    const keys = [...keysOf(principal, request.clientId), ...change.lost]
+    const entries = await this.#entries(cursor.position, head, keys)
+    if (entries === undefined) return { restart: 'history_pruned', principal }
+    for (const entry of entries) builder.add(entry)
+    return this.#respond(request, builder, head, principal)
   }
 
   #builder(request: PullRequest, principal: Principal, lost: readonly string[] = []): PullBuilder {

@@ -317,6 +317,35 @@ describe('a role', () => {
     expect(rowsBut(anna, new Set([open, othersRun, annaId]))).toEqual(before)
   })
 
+  test('that moves more than a batch should hold is read page by page, of the tables concerned alone', async () => {
+    const { open, mine, myRun } = await duty()
+    await talk(anna, 'not concerned')
+    await anna.sync()
+    await fleet.sql(`INSERT INTO incidents (title, severity, source)
+      SELECT 'one of many', 'low', 's' FROM generate_series(1, 11000)`)
+    await anna.sync()
+    const pending = anna.db.incidents.update(open, { title: 'pending' }).id
+    const pages: (string | number | boolean)[][] = []
+    anna.engine.on('progress', ({ reason, rows, total, done }) =>
+      pages.push([reason, rows, total, done]),
+    )
+    const ofAnna = changesOf(anna)
+    await setRole(annaId, 'viewer')
+    await mustEqualCentre(anna)
+    expect(anna.db.incidents.list().map(({ id }) => id)).toEqual([mine])
+    expect(anna.db.runbookExecutions.list()).toMatchObject([{ id: myRun, incident_id: open }])
+    await anna.sync()
+    expect(anna.outcomes.at(-1)).toMatchObject({ id: pending, reason: 'forbidden' })
+
+    await setRole(annaId, 'operator')
+    await mustEqualCentre(anna)
+    expect(pages.length).toBeGreaterThan(2)
+    expect(pages.map(([reason]) => reason)).toEqual(pages.map(() => 'role_changed'))
+    const touched = new Set(ofAnna.flat().map((change) => change.split(' ')[1]))
+    expect([...touched].toSorted()).toEqual(['incidents', 'runbook_executions', 'users'])
+    expect(anna.db.conversations.list()).toHaveLength(1)
+  })
+
   test('that reads the same as before changes the user’s row alone', async () => {
     await duty()
     const ofAnna = changesOf(anna)

@@ -188,3 +188,63 @@ test('a cursor of a role that there is no more is answered with the whole scope'
     page: { first: true, last: true, reason: 'role_changed' },
   })
 })
+
+describe('whoever reads many rows waits its turn, and gives it back', () => {
+  /** A feed that notes how many were let in, and how many are. */
+  async function countingFeed(): Promise<{ feed: Feed; admitted: { all: number; now: number } }> {
+    const { tail } = await newFeed()
+    const admitted = { all: 0, now: 0 }
+    const feed = new Feed(
+      database,
+      tail,
+      new ClientBindings(),
+      secret,
+      systemClock,
+      async (work) => {
+        // One that holds a turn while it waits for another would wait for ever, once all do.
+        expect(admitted.now).toBe(0)
+        admitted.all += 1
+        admitted.now += 1
+        return work().finally(() => (admitted.now -= 1))
+      },
+    )
+    return { feed, admitted }
+  }
+
+  type Cursor = ReturnType<typeof verifyCursor>
+
+  /** What makes a client with such a cursor read, and how often it is let in. */
+  const cases: Record<string, { after: (cursor: Cursor) => Partial<Cursor>; turns: number }> = {
+    'the tables that an upgrade gained': { after: () => ({ schema: 0 }), turns: 1 },
+    'those, when the log does not reach back to its cursor': {
+      after: ({ position }) => ({ schema: 0, position: position - 1 }),
+      turns: 2,
+    },
+    'what another role reads': { after: () => ({ scope: 'viewer' }), turns: 1 },
+    'the next page': {
+      after: () => ({ page: { table: 1, after: null, rows: 0, total: 1 } }),
+      turns: 1,
+    },
+    'all, since its role changed between pages': {
+      after: () => ({ scope: 'viewer', page: { table: 1, after: null, rows: 0, total: 1 } }),
+      turns: 1,
+    },
+  }
+
+  test.each(Object.entries(cases))('for %s', async (_name, { after, turns }) => {
+    await incident()
+    const { feed, admitted } = await countingFeed()
+    const clientId = newId()
+    const first = await feed.pull(requestOf(clientId, undefined))
+    expect(admitted).toEqual({ all: 1, now: 0 })
+    const cursor = verifyCursor(first.cursor, secret)
+    // Only the position of the cursor itself is kept.
+    await database.query('DELETE FROM sync.batch WHERE position < $1', [cursor.position])
+    const changed = signCursor({ ...cursor, ...after(cursor) }, secret)
+    await feed.pull(requestOf(clientId, changed))
+    expect(admitted).toEqual({ all: 1 + turns, now: 0 })
+    // Who only follows the log does not wait.
+    await feed.pull(requestOf(clientId, first.cursor))
+    expect(admitted).toEqual({ all: 1 + turns, now: 0 })
+  })
+})
