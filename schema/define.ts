@@ -115,8 +115,13 @@ export class Column<
   }
 
   /** One more than the largest value among the rows that share `within`; set by the repository. */
-  defaultNextIn(within: string): Column<T, Nullable, true, Server, Derived> {
-    return new Column({ ...this.shape, default: { kind: 'next-in', column: within } })
+  defaultNextIn(
+    within: string,
+  ): Column<T, Nullable, true, Server, Derived> & { readonly $nextIn: true } {
+    const shape: ColumnShape = { ...this.shape, default: { kind: 'next-in', column: within } }
+    return new Column(shape) as Column<T, Nullable, true, Server, Derived> & {
+      readonly $nextIn: true
+    }
   }
 
   defaultNewId(): Column<T, Nullable, true, Server, Derived> {

@@ -40,10 +40,15 @@ export type Patch<N extends TableName> = {
   [K in InsertNames<Tables[N]['columns']>]?: ValueOf<Tables[N]['columns'][K]> | undefined
 }
 
+/** Columns that only the repository numbers: SQL has no default for them, on either side. */
+type IsNextIn<C> = C extends { readonly $nextIn: true } ? true : false
+
 type KyselyColumn<C> =
-  IsOptional<C> extends true
-    ? ColumnType<ValueOf<C>, ValueOf<C> | undefined, ValueOf<C>>
-    : ValueOf<C>
+  IsNextIn<C> extends true
+    ? ValueOf<C>
+    : IsOptional<C> extends true
+      ? ColumnType<ValueOf<C>, ValueOf<C> | undefined, ValueOf<C>>
+      : ValueOf<C>
 
 /** Kysely's view of the embedded store. */
 export type AgentDatabase = {

@@ -73,7 +73,10 @@ export class AgentDB {
   readonly placeholders: Placeholders
   /** Rows that the centre lost when it was restored to an earlier point, until they come back. */
   readonly lostRows: LostRows
-  /** Typed escape hatch. Writes through it are captured and synced like any other. */
+  /**
+   * Typed escape hatch. Writes through it are captured and synced like any other. What only `create` fills in, a message's
+   * `sequence_number` and the acting user, an insert gives itself.
+   */
   readonly kysely: Kysely<AgentDatabase>
   readonly path: string
   readonly userId: string

@@ -1,5 +1,6 @@
 import Database from 'better-sqlite3'
 import { AgentDBError } from '../../schema/errors.ts'
+import { tableOfName } from '../../schema/tables.ts'
 
 /** What went wrong in SQLite, in the words and codes of AgentDB. Our own errors pass through. */
 export function fromSqlite(error: unknown, table?: string): unknown {
@@ -50,10 +51,31 @@ function constraintError(
     first !== undefined && first.length === 2
       ? { table: first[0], column: columns?.map((part) => part[1]).join(', ') }
       : { table }
-  const what = code === 'SQLITE_CONSTRAINT_FOREIGNKEY' ? 'a referenced row does not exist' : message
+  const what =
+    code === 'SQLITE_CONSTRAINT_FOREIGNKEY'
+      ? 'a referenced row does not exist'
+      : code === 'SQLITE_CONSTRAINT_NOTNULL'
+        ? message + whoFills(place)
+        : message
   return new AgentDBError('CONSTRAINT', `${place.table ?? 'row'}: ${what}`, {
     ...place,
     constraint: named ?? code.replace('SQLITE_CONSTRAINT_', '').toLowerCase(),
     cause: error,
   })
+}
+
+/** What a repository fills in has no default in SQL: no expression there may look at other rows, or knows the user. */
+function whoFills(place: {
+  readonly table?: string | undefined
+  readonly column?: string | undefined
+}): string {
+  const shape = tableOfName(place.table ?? '')?.columns[place.column ?? '']?.shape
+  switch (shape?.default?.kind) {
+    case 'next-in':
+      return `; create() numbers it within ${shape.default.column}, an insert in SQL gives it itself`
+    case 'acting-user':
+      return '; create() takes the user of the store, an insert in SQL gives it itself'
+    default:
+      return ''
+  }
 }

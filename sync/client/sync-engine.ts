@@ -199,7 +199,7 @@ export class SyncEngine {
         const stands = this.#cursor()
         const isReleased = wasHeld && !holdsAny(this.#options.connection)
         if (stands.clientId !== clientId || isReleased) ({ lastSeq } = this.#pusher.pending())
-        else if (stands.ackedSeq >= lastSeq) return
+        else if (stands.ackedSeq >= lastSeq) return this.#drained()
         ;({ clientId } = stands)
       }
     } catch (error) {
@@ -208,6 +208,13 @@ export class SyncEngine {
       this.#failed(error)
       throw error
     }
+  }
+
+  /** Where nothing runs, nobody else would say that what had failed is well again. */
+  #drained(): void {
+    if (this.#state !== 'idle' || this.#lastError === undefined) return
+    this.#lastError = undefined
+    this.#emitter.emit('status', this.status())
   }
 
   /** Checksums of both sides at one position; equal when nothing differs (I1). */
@@ -402,7 +409,8 @@ export class SyncEngine {
       this.#become('stopped')
       this.#wake?.()
     } else {
-      this.#become('waiting')
+      // Not started, it waits for nothing: nobody tries again but the next `now`.
+      this.#become(this.#state === 'idle' ? 'idle' : 'waiting')
     }
   }
 

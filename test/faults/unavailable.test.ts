@@ -206,10 +206,16 @@ describe('a centre that does not answer', () => {
     const sync = startSync(db, { url: proxy.url, start: false })
     db.conversations.create({ title: 'kept' })
     await mustFail(sync, 'UNREACHABLE')
+    // Nobody tries again by itself, so it does not say that it waits to.
+    expect(sync.status()).toMatchObject({
+      state: 'idle',
+      lastError: { code: 'UNREACHABLE' },
+      nextRetryAt: undefined,
+    })
     mustWorkLocally(db, sync)
     proxy.set('pass')
     await sync.now()
-    expect(sync.status().pending).toBe(0)
+    expect(sync.status()).toMatchObject({ state: 'idle', pending: 0, lastError: undefined })
     expect(await titlesAtCentre()).toEqual(['kept'])
     await sync.close()
   })

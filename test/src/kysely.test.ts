@@ -179,6 +179,29 @@ describe('writes through kysely', () => {
     expect(db.users.find(db.userId)?.role).toBe('developer')
   })
 
+  test('of a message need its number, which only create() gives; the compiler and the error say so', async () => {
+    const conversation_id = db.conversations.create({ title: 't' }).id
+    const message = { id: newId(), conversation_id, role: 'user', content: 'c' }
+    // @ts-expect-error -- sequence_number is missing
+    const unnumbered = db.kysely.insertInto('messages').values(message)
+    await expect(unnumbered.execute()).rejects.toMatchObject({
+      code: 'CONSTRAINT',
+      table: 'messages',
+      column: 'sequence_number',
+      message: expect.stringContaining('create() numbers it within conversation_id') as string,
+    })
+    const numbered = { ...message, sequence_number: 1 }
+    await db.kysely.insertInto('messages').values(numbered).execute()
+    const next = db.messages.create({ conversation_id, role: 'user', content: 'next' })
+    expect(next.sequence_number).toBe(2)
+
+    const owner = sql`INSERT INTO conversations (id, title) VALUES (${newId()}, 't')`
+    await expect(owner.execute(db.kysely)).rejects.toMatchObject({
+      column: 'user_id',
+      message: expect.stringContaining('create() takes the user of the store') as string,
+    })
+  })
+
   test('of values that a column cannot hold are refused', async () => {
     for (const bad of [
       { affected_users_count: 2 ** 31 },

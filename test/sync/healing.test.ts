@@ -149,7 +149,7 @@ describe('after the centre was restored to an earlier point, and its operator wa
     )
     // Local work goes on meanwhile.
     const late = one.db.conversations.create({ title: 'while nobody had decided' }).id
-    expect(one.sync.status()).toMatchObject({ state: 'waiting', pending: 1 })
+    expect(one.sync.status()).toMatchObject({ state: 'idle', pending: 1 })
     expect((await operator()).forks.at(-1)).toMatchObject({ decision: null })
     await operator('--all')
     const healed: Healed[] = []
