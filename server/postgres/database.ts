@@ -2,7 +2,7 @@ import { Kysely, PostgresDialect } from 'kysely'
 import { Pool, type PoolClient, type PoolConfig, type QueryResult, type QueryResultRow } from 'pg'
 import { AgentDBError, preview } from '../../schema/errors.ts'
 import type { CentralDatabase } from '../../schema/types.ts'
-import { openEmbedded, type EmbeddedPostgres } from './embedded.ts'
+import type { EmbeddedPostgres } from './embedded.ts'
 import { Listener } from './listener.ts'
 import { centralTypes } from './types.ts'
 
@@ -31,6 +31,12 @@ export interface DatabaseOptions {
 
 const POSTGRES_VERSION_MIN = 140_000
 
+/** PGlite is loaded by whoever needs it: a server on PostgreSQL and `agentdb status` do without. */
+async function embeddedIn(folder: string | undefined): Promise<EmbeddedPostgres> {
+  const { openEmbedded } = await import('./embedded.ts')
+  return openEmbedded(folder)
+}
+
 /** The centre's database: real PostgreSQL or PGlite, with the same SQL and the same values. */
 export class Database implements Session {
   readonly kind: 'postgres' | 'pglite'
@@ -55,7 +61,7 @@ export class Database implements Session {
   }
 
   static async open(options: DatabaseOptions): Promise<Database> {
-    const embedded = options.url === undefined ? await openEmbedded(options.folder) : undefined
+    const embedded = options.url === undefined ? await embeddedIn(options.folder) : undefined
     const pool = new Pool({
       ...(embedded === undefined ? connectionConfig(options) : embedded.poolConfig),
       types: centralTypes,

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
@@ -13,6 +13,34 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'agentdb-cli-'))
 })
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+/** The packages of which a command line loads anything, as V8 saw it. */
+async function packagesOf(...args: string[]): Promise<string[]> {
+  const coverage = mkdtempSync(join(folder, 'coverage-'))
+  const ended = await agentdb(args, { NODE_V8_COVERAGE: coverage })
+  expect(ended).toMatchObject({ code: 0, stderr: '' })
+  const names = readdirSync(coverage).flatMap((file) => {
+    const { result } = JSON.parse(readFileSync(join(coverage, file), 'utf8')) as {
+      result: { url: string }[]
+    }
+    return result.flatMap(({ url }) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url)?.[1] ?? [])
+  })
+  return [...new Set(names)]
+}
+
+test('a look into a store loads neither PGlite nor a web server; a centre in a folder loads PGlite', async () => {
+  const path = join(folder, 'looked-into.db')
+  await (await AgentDB.open({ path })).close()
+  const looked = await packagesOf('status', path)
+  expect(looked).toContain('better-sqlite3')
+  expect(looked).not.toContain('@electric-sql/pglite')
+  expect(looked).not.toContain('fastify')
+  const data = join(folder, 'pglite-is-loaded')
+  const names = ['--email', 'a@b.co', '--username', 'ada']
+  expect(await packagesOf('user', 'add', ...names, '--data', data)).toContain(
+    '@electric-sql/pglite',
+  )
+})
 
 describe('help and usage', () => {
   test.each([

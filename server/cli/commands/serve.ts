@@ -1,6 +1,6 @@
 import { Option, type Command } from 'commander'
 import { resolve } from 'node:path'
-import { serve, type SyncServer } from '../../serve.ts'
+import type { SyncServer } from '../../serve.ts'
 import { secretOf } from '../centre.ts'
 import {
   addCentreOptions,
@@ -41,6 +41,8 @@ Examples:
     .action(async (options: ServeCommandOptions, command: Command) => {
       const place = centreOf(command)
       const stop = nextSignal()
+      // Loaded by this command alone: no other needs a web server.
+      const { serve } = await import('../../serve.ts')
       await using server = await serve({
         port: options.port,
         host: options.host,
