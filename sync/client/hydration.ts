@@ -73,7 +73,7 @@ export class Slices {
       const taken = rows.slice(at, at + this.#rows)
       applySlice({
         ...page,
-        // Where the store asked from, so that the page comes again if this ends here.
+        // Where the store asked from, so that the page comes again if this ends here; empty is the beginning.
         cursor: asked ?? '',
         page: { ...mark, first: mark.first && at === 0, last: false },
         rows: taken,

@@ -60,7 +60,8 @@ export class Puller {
     }>('SELECT client_id, cursor, page_cursor, nonce, position, acked_seq FROM sync_state')
     return {
       clientId: row?.client_id ?? '',
-      cursor: row?.page_cursor ?? row?.cursor ?? undefined,
+      // Empty where the first page of a whole scope was broken off: it is asked for from the beginning.
+      cursor: (row?.page_cursor ?? row?.cursor ?? '') || undefined,
       nonce: row?.nonce ?? null,
       position: row?.position ?? 0,
       ackedSeq: row?.acked_seq ?? 0,

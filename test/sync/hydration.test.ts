@@ -194,6 +194,24 @@ describe('a new store', () => {
     expect(agent.pages[0]?.page?.rows).toBeGreaterThan(10_000)
     await mustEqualCentre(agent)
   })
+
+  test('that ends between two slices of its first page reads that page again', async () => {
+    await conversationWith(4000)
+    {
+      await using agent = await open('cut')
+      // As a process leaves it that dies here: some slices are in, the others never come.
+      let ended: Promise<void> | undefined
+      agent.engine.on('change', () => (ended ??= agent.db.close()))
+      await expect(agent.engine.now()).rejects.toMatchObject({ code: 'STORE_CLOSED' })
+      await ended
+    }
+    await using agent = await open('cut')
+    const some = count(agent, 'messages')
+    expect(some).toBeLessThan(4000)
+    await agent.engine.now()
+    expect(count(agent, 'messages')).toBe(4000)
+    await mustEqualCentre(agent)
+  })
 })
 
 describe('work done while the scope is read', () => {
