@@ -35,25 +35,32 @@ export const keysOf = (principal: Principal, clientId: string): string[] =>
 /** Bindings that a server remembers; they never change. */
 const REMEMBERED_MAX = 100_000
 
+interface Binding {
+  readonly userId: string
+  readonly agentId: string
+}
+
 /**
  * Binds a client to user and agent at first contact, and holds it to them ever after: bound to nobody, one user could
- * move another's watermark and so erase its writes.
+ * move another's watermark and so erase its writes. Who finds its id bound to another user takes another id, so that
+ * nobody can keep a store away by being first.
  */
 export class ClientBindings {
-  readonly #known = new Map<string, string>()
+  readonly #known = new Map<string, Binding>()
 
   async bind(session: Session, clientId: string, principal: Principal): Promise<void> {
-    const wanted = JSON.stringify([principal.userId, principal.agentId])
     let bound = this.#known.get(clientId)
     if (bound === undefined) {
       bound = await firstContact(session, clientId, principal)
       if (this.#known.size >= REMEMBERED_MAX) this.#known.clear()
       this.#known.set(clientId, bound)
     }
-    if (bound !== wanted) {
+    if (bound.userId !== principal.userId)
+      throw new AgentDBError('STORE_FORKED', 'this client id is taken: the store needs another')
+    if (bound.agentId !== principal.agentId) {
       throw new AgentDBError(
         'FORBIDDEN',
-        'this store has synced as another user or agent; a token of that one is needed',
+        'this store has synced as another agent; a token of that one is needed',
       )
     }
   }
@@ -63,14 +70,16 @@ async function firstContact(
   session: Session,
   clientId: string,
   principal: Principal,
-): Promise<string> {
+): Promise<Binding> {
   await session.query(
     'INSERT INTO sync.client (client_id, user_id, agent_id) VALUES ($1, $2, $3) ON CONFLICT (client_id) DO NOTHING',
     [clientId, principal.userId, principal.agentId],
   )
-  const { rows } = await session.query<{ user_id: string; agent_id: string }>(
-    'SELECT user_id, agent_id FROM sync.client WHERE client_id = $1',
+  const { rows } = await session.query<Binding>(
+    'SELECT user_id AS "userId", agent_id AS "agentId" FROM sync.client WHERE client_id = $1',
     [clientId],
   )
-  return JSON.stringify([rows[0]?.user_id, rows[0]?.agent_id])
+  const [bound] = rows
+  if (bound === undefined) throw new Error('bug in AgentDB: a client that was just bound is gone')
+  return bound
 }

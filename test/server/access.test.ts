@@ -552,16 +552,22 @@ describe.each(databaseKinds)('a client id on %s', (kind) => {
     const last = client.last
     if (last === null) throw new Error('nothing was pushed')
     const thieves = [
-      await centre.server.issueToken({ userId: b.id, agentId: 'laptop' }),
-      await centre.server.issueToken({ userId: a.id, agentId: 'phone' }),
+      {
+        token: await centre.server.issueToken({ userId: b.id, agentId: 'laptop' }),
+        refusal: { status: 409, code: 'STORE_FORKED' },
+      },
+      {
+        token: await centre.server.issueToken({ userId: a.id, agentId: 'phone' }),
+        refusal: { status: 403, code: 'FORBIDDEN' },
+      },
     ]
-    for (const token of thieves) {
+    for (const { token, refusal } of thieves) {
       const thief = new WireClient(centre.url, token, client.clientId)
       const stolen = { seq: 2, id: newTransactionId(), mutations: [remove('conversations', id)] }
       const refused = await thief.mustFail(pushRequest(client.clientId, [stolen], last))
-      expect(refused).toMatchObject({ status: 403, code: 'FORBIDDEN' })
+      expect(refused).toMatchObject(refusal)
       const pull = await errorAnswer(await thief.pullRaw())
-      expect(pull).toMatchObject({ status: 403, code: 'FORBIDDEN' })
+      expect(pull).toMatchObject(refusal)
       expect(JSON.stringify([refused, pull])).not.toContain(a.id)
     }
     expect((await client.pull()).watermark).toEqual(last)
@@ -588,7 +594,7 @@ describe.each(databaseKinds)('a client id on %s', (kind) => {
       ),
     )
     const answers = await Promise.all(clients.map((client) => client.pullRaw()))
-    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 403]))
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 409]))
   })
 
   test('of one agent gives its outcomes to no other agent of the user', async () => {

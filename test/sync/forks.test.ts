@@ -437,18 +437,24 @@ describe('what the ancestor wrote', () => {
     await using life = await open(newPath())
     await begin(life)
     const stranger = await createUser(centre)
-    const tokens = [
-      await centre.server.issueToken({ userId: stranger.id, agentId }),
-      await centre.server.issueToken({ userId: user.id, agentId: 'another' }),
+    const claims = [
+      // Not refused, since its own name may have been taken; but not noted either.
+      { by: { userId: stranger.id, agentId }, answer: [200, { seq: 0 }] },
+      { by: { userId: user.id, agentId: 'another' }, answer: [403, { code: 'FORBIDDEN' }] },
     ]
-    for (const token of tokens) {
+    for (const { by, answer } of claims) {
+      const token = await centre.server.issueToken(by)
       const claim = { clientId: newId(), ancestor: { clientId: clientOf(life), seq: 1, id: null } }
       const response = await fetch(new URL('/sync/v1/introduce', centre.url), {
         method: 'POST',
-        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+        headers: {
+          authorization: `Bearer ${token}`,
+          accept: 'application/json',
+          'content-type': 'application/json',
+        },
         body: JSON.stringify(claim),
       })
-      expect([response.status, await response.json()]).toMatchObject([403, { code: 'FORBIDDEN' }])
+      expect([response.status, await response.json()]).toMatchObject(answer)
       expect((await ancestryOf(claim.clientId)).ancestor).toBeNull()
     }
   })
@@ -577,4 +583,47 @@ test('a value that it lost under a former name is shown as its own, after any nu
   expect(other.db.syncConflicts.list({ state: 'overwritten' })).toMatchObject([
     { mine: { title: 'theirs' }, theirs: { title: 'mine' } },
   ])
+})
+
+describe('a store whose client id another user has taken before it', () => {
+  /** How it meets the centre first. */
+  const ways: Record<string, (life: Life) => Promise<void>> = {
+    push: ({ sync }) => sync.now(),
+    pull: async ({ sync }) => void (await sync.checksums()),
+    'push and pull at once': async ({ db, sync }) => {
+      await sync.close()
+      const token = await centre.server.issueToken({ userId: user.id, agentId })
+      await using live = connect(db, { url: centre.url, token, retryMinMs: 5 })
+      await new Promise<void>((done) => {
+        live.on('status', ({ state, pending }) => {
+          if (state === 'live' && pending === 0) done()
+        })
+      })
+    },
+  }
+
+  test.each(Object.entries(ways))('takes another and loses nothing: %s', async (_way, meet) => {
+    const path = newPath()
+    const life = await open(path)
+    const { id } = life.db.conversations.create({ title: 'mine' })
+    say(life, id, 'written before')
+    const taken = clientOf(life)
+    const thief = await createUser(centre)
+    const token = await centre.server.issueToken({ userId: thief.id, agentId })
+    const wire = new WireClient(centre.url, token, taken)
+    const loot = { id: newId(), user_id: thief.id, title: 'of the thief' }
+    await wire.push([[insert('conversations', loot)]])
+
+    await meet(life)
+    await life[Symbol.asyncDispose]()
+    await using again = await open(path)
+    await mustAgree(again)
+    expect(clientOf(again)).not.toBe(taken)
+    await mustHold(id, ['written before'])
+    expect(again.db.conversations.list().map(({ title }) => title)).toEqual(['mine'])
+    // Nor has the thief got anything by it.
+    const pull = await wire.pull()
+    expect(JSON.stringify(pull)).not.toContain(id)
+    expect(pull.watermark).toEqual(wire.last)
+  })
 })

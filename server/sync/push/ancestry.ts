@@ -51,11 +51,10 @@ export async function recordAncestor(
   )
   const [known] = rows
   // One that this centre has never met, as after it went back, is noted all the same: its transactions may yet come.
-  if (
-    known !== undefined &&
-    (known.user_id !== principal.userId || known.agent_id !== principal.agentId)
-  )
-    throw new AgentDBError('FORBIDDEN', 'the store was a client of another user or agent')
+  // Whose name was taken by someone else wrote nothing under it: there is nothing to note, and nothing to refuse.
+  if (known !== undefined && known.user_id !== principal.userId) return
+  if (known !== undefined && known.agent_id !== principal.agentId)
+    throw new AgentDBError('FORBIDDEN', 'the store was a client of another agent')
   if (ancestor.clientId === clientId)
     throw new AgentDBError('PROTOCOL', 'ancestor.clientId: a client is not its own ancestor')
   const { rowCount } = await session.query(
