@@ -4,6 +4,9 @@ import { AgentDB } from '../../src/index.ts'
 import { internalsOf, type Connection } from '../../src/internal-for-sync.ts'
 import { SyncEngine, type SyncStatus } from '../../sync/client/sync-engine.ts'
 import type { Outcome } from '../../sync/client/outcome-log.ts'
+import { Violation } from './checks/violation.ts'
+import { Decisions } from './checks/decision-check.ts'
+import type { Decided } from './decisions.ts'
 import { SimTransport, type Network } from './network.ts'
 import type { SqliteHooks } from './sqlite-hooks.ts'
 import type { Random } from './random.ts'
@@ -76,6 +79,8 @@ export class SimAgent {
   readonly settled = new Set<string>()
   /** What a power cut took back. */
   readonly lost = new Map<string, LocalCommit>()
+  /** Conflicts that were retried or discarded here. */
+  readonly decisions = new Decisions()
   /** Outcomes of every life, in order. */
   readonly outcomes: Outcome[] = []
   /** What the engine reported that it never should. */
@@ -151,7 +156,7 @@ export class SimAgent {
     this.lives += 1
     const { path, userId, clock } = this
     this.#db = await AgentDB.open({ path, userId, agentId: this.family, clock })
-    this.observe()
+    this.decisions.onStart(this.connection, this.observe(), this.name)
     const claims = { userId, agentId: this.family }
     const engine = new SyncEngine({
       connection: this.connection,
@@ -192,16 +197,22 @@ export class SimAgent {
   }
 
   /** Runs a program's write. What the store refuses does not happen; returns whether the process survived. */
-  write(what: string, work: (db: AgentDB) => void): boolean {
+  write(what: string, work: (db: AgentDB, decided: Decided[]) => void): boolean {
+    const decided: Decided[] = []
     let refused = ''
     try {
-      work(this.db)
+      work(this.db, decided)
     } catch (error) {
+      if (error instanceof Violation) throw error
       refused = ` refused: ${error instanceof Error ? error.message : String(error)}`
     }
-    if (!this.connection.isOpen) return false
+    if (!this.connection.isOpen) {
+      this.decisions.inDoubt(decided)
+      return false
+    }
     this.#world.trace.add(this.name, `${what}${refused}`)
-    this.observe()
+    const made = this.observe()
+    if (refused === '') this.decisions.made(decided, made[0])
     return true
   }
 
@@ -211,8 +222,9 @@ export class SimAgent {
     this.#engine?.now().catch(() => undefined)
   }
 
-  /** Notes what was committed since. */
-  observe(): void {
+  /** Notes what was committed since; returns the ids of these transactions. */
+  observe(): string[] {
+    const added: string[] = []
     const newest = this.connection.all<Omit<LocalCommit, 'mutations' | 'base'>>(
       'SELECT id, seq, clock FROM sync_tx ORDER BY seq',
     )
@@ -222,7 +234,7 @@ export class SimAgent {
       nonce: string | null
       position: number
     }>('SELECT client_id AS client, ancestor, nonce, position FROM sync_state')
-    if (state === undefined) return
+    if (state === undefined) return added
     if (this.#clientId !== undefined && this.#clientId !== state.client)
       this.#settleBefore(state.ancestor)
     this.#clientId = state.client
@@ -240,8 +252,10 @@ export class SimAgent {
       )
       const made = { ...commit, base, mutations }
       this.commits.set(id, made)
+      added.push(id)
       this.#world.onCommit(made)
     }
+    return added
   }
 
   /** The store forked: the numbers begin anew, and up to where the old ones were acknowledged it says itself. */
@@ -306,6 +320,7 @@ export class SimAgent {
       this.commits.delete(commit.id)
       this.lost.set(commit.id, commit)
     }
+    this.decisions.forgetLost(this.connection, this.lost, this.name)
   }
 
   /** A copy of the file on another machine. */
@@ -315,6 +330,7 @@ export class SimAgent {
     const twin = new SimAgent(this.#world, { name, userId, path, family, skewMs })
     for (const [id, commit] of this.commits) twin.commits.set(id, commit)
     for (const id of this.settled) twin.settled.add(id)
+    twin.decisions.copyFrom(this.decisions)
     twin.#clientId = this.#clientId
     twin.outcomes.push(...this.outcomes)
     twin.hasMissedOutcomes = this.hasMissedOutcomes

@@ -15,10 +15,12 @@ import { checkAgent, type Seen } from './checks/agent-check.ts'
 import { CentreCheck } from './checks/centre-check.ts'
 import { checkEnd } from './checks/end-check.ts'
 import { must, Violation } from './checks/violation.ts'
+import { decisionKinds, decisionSteps, type Decided } from './decisions.ts'
 import { calm, Network, type Weather } from './network.ts'
 import { Random } from './random.ts'
 import { CrashSignal, SqliteHooks } from './sqlite-hooks.ts'
 import { Trace } from './trace.ts'
+import type { AgentDB } from '../../src/index.ts'
 import { EPOCH_MS, VirtualTime } from './virtual-time.ts'
 import { centralKinds, centralSteps, firstRows, localKinds, localSteps } from './workload.ts'
 
@@ -90,6 +92,8 @@ interface Faults {
   readonly centreCrashes: boolean
   readonly clocks: boolean
   readonly suspensions: boolean
+  /** Whether programs decide the conflicts that they find. */
+  readonly decisions: boolean
 }
 
 class Simulation {
@@ -165,6 +169,8 @@ class Simulation {
     const faults = this.#chooseFaults()
     await this.#setUp(stage, faults)
     const locals = this.#someOf(localKinds, 3, 12)
+    // Drawn more often than others: most of the time there is nothing to decide.
+    if (faults.decisions) locals.push(...decisionKinds, ...decisionKinds)
     const centrals = this.#someOf(
       centralKinds.filter((kind) => faults.suspensions || kind !== 'suspend'),
       1,
@@ -202,6 +208,7 @@ class Simulation {
       centreCrashes: random.chance(0.3),
       clocks: random.chance(0.5),
       suspensions: random.chance(0.15),
+      decisions: random.chance(0.5),
     }
   }
 
@@ -306,24 +313,29 @@ class Simulation {
     if (!agent.isAlive) return
     const random = this.#random
     const draw = (): string => random.pick(locals) ?? 'audit'
+    const take = (what: string, db: AgentDB, decided: Decided[]): void => {
+      localSteps[what]?.(db, random)
+      const decision = decisionSteps[what]?.(db, random)
+      if (decision !== undefined) decided.push(decision)
+    }
     if (kind === 'write') {
       const what = draw()
-      agent.write(what, (db) => db.transaction(() => localSteps[what]?.(db, random)))
+      agent.write(what, (db, decided) => db.transaction(() => take(what, db, decided)))
     } else if (kind === 'write several') {
       const all = Array.from({ length: random.between(2, 4) }, draw)
-      agent.write(all.join(' + '), (db) =>
+      agent.write(all.join(' + '), (db, decided) =>
         db.transaction(() => {
-          for (const what of all) localSteps[what]?.(db, random)
+          for (const what of all) take(what, db, decided)
         }),
       )
     } else {
       const [outer, inner] = [draw(), draw()]
-      agent.write(`${outer} + (${inner}, undone)`, (db) =>
+      agent.write(`${outer} + (${inner}, undone)`, (db, decided) =>
         db.transaction(() => {
-          localSteps[outer]?.(db, random)
+          take(outer, db, decided)
           try {
             db.transaction(() => {
-              localSteps[inner]?.(db, random)
+              take(inner, db, [])
               throw new UndoneSignal()
             })
           } catch (error) {

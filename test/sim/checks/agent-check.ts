@@ -48,6 +48,7 @@ export function checkAgent(agent: SimAgent, model: ModelDatabase | undefined, se
   seen.position = state.position
   checkCommits(agent, state)
   checkPending(agent)
+  agent.decisions.check(connection, name)
   checkLocalRules(agent, state)
   if (model !== undefined && state.cursor !== null && state.page_cursor === null)
     checkAgainstCentre(agent, state, model)
