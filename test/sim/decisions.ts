@@ -1,7 +1,7 @@
 import { encodeColumn, type Stored, type StoredRow } from '../../schema/codec.ts'
 import { mustColumn, type TableDefinition } from '../../schema/define.ts'
 import { mergeUnit } from '../../schema/merge-policy.ts'
-import { mustTable, type TableName } from '../../schema/tables.ts'
+import { mustTable } from '../../schema/tables.ts'
 import { newId } from '../../schema/values/id.ts'
 import type { AgentDB } from '../../src/index.ts'
 import { internalsOf } from '../../src/internal-for-sync.ts'
@@ -97,7 +97,7 @@ function sidesOf(db: AgentDB, { id, table, rowId }: Conflict): Sides {
 }
 
 const isVector = (table: string, column: string): boolean =>
-  mustTable(table as TableName).columns[column]?.shape.kind === 'vector'
+  mustTable(table).columns[column]?.shape.kind === 'vector'
 
 const rowOf = (db: AgentDB, table: string, id: string): StoredRow | undefined =>
   internalsOf(db).connection.get<StoredRow>(`SELECT * FROM ${table} WHERE id = ?`, id)
@@ -105,7 +105,7 @@ const rowOf = (db: AgentDB, table: string, id: string): StoredRow | undefined =>
 /** What a retry must have come to on the row, by the plainest reading of `ConflictLog.retry`. */
 function mustBeWritten(db: AgentDB, conflict: Conflict, patch: Patch, sides: Sides): void {
   const { id, state, op } = conflict
-  const table = mustTable(conflict.table as TableName)
+  const table = mustTable(conflict.table)
   const row = rowOf(db, table.name, typeof patch['id'] === 'string' ? patch['id'] : conflict.rowId)
   const what = (): string => `the retry of ${state} ${op} of ${table.name} ${conflict.rowId}`
   must(db.syncConflicts.get(id) === undefined, 'conflict', () => `${what()} leaves its record`)

@@ -102,11 +102,28 @@ export class Oracle {
         if (statement.op === 'insert')
           this.#makeRow(table, { ...defaultsOf(table, transaction.startedAt), ...statement.row })
         else if (statement.op === 'update')
-          this.#setValues(table, statement.id, statement.values, { clock: undefined, writer: null })
+          this.#updateDirectly(table, statement.id, statement.values)
         else this.#delete(table, statement.id, null)
       }
     this.#compareRows(transaction)
     this.#compareConflicts(transaction)
+  }
+
+  /** SQL at the centre. A conversation that changes hands takes its owner's embeddings of it along. */
+  #updateDirectly(table: TableDefinition, id: string, values: StoredRow): void {
+    const by = { clock: undefined, writer: null }
+    const before = this.#rows.get(rowKey(table.number, id))?.values
+    const [from, to] = [before?.['user_id'], values['user_id']]
+    this.#setValues(table, id, values, by)
+    if (table.name !== 'conversations' || typeof from !== 'string' || typeof to !== 'string') return
+    for (const { table: of, values: row } of Array.from(this.#rows.values())) {
+      if (of.name !== 'embeddings' || row?.['collection'] !== 'conversation_embeddings') continue
+      const payload = String(row['payload'])
+      const named = JSON.parse(payload) as Record<string, unknown> | null
+      if (row['user_id'] !== from || named?.['conversation_id'] !== id || from === to) continue
+      const moved = named['user_id'] === from ? { payload: payload.replace(from, to) } : {}
+      this.#setValues(of, String(row['id']), { user_id: to, ...moved }, by)
+    }
   }
 
   /** All rows of the centre once more, at the end. */

@@ -22,7 +22,15 @@ import { CrashSignal, SqliteHooks } from './sqlite-hooks.ts'
 import { Trace } from './trace.ts'
 import type { AgentDB } from '../../src/index.ts'
 import { EPOCH_MS, VirtualTime } from './virtual-time.ts'
-import { centralKinds, centralSteps, firstRows, localKinds, localSteps } from './workload.ts'
+import {
+  centralKinds,
+  centralSteps,
+  firstRows,
+  givingKinds,
+  givingSteps,
+  localKinds,
+  localSteps,
+} from './workload.ts'
 
 export interface RunOptions {
   readonly seed: number
@@ -94,6 +102,8 @@ interface Faults {
   readonly suspensions: boolean
   /** Whether programs decide the conflicts that they find. */
   readonly decisions: boolean
+  /** Whether rows change hands at the centre. */
+  readonly giving: boolean
 }
 
 class Simulation {
@@ -176,6 +186,7 @@ class Simulation {
       1,
       6,
     )
+    if (faults.giving) centrals.push(...givingKinds)
     stage.world.network.weather = faults.weather
     for (; this.#step < this.#options.steps; this.#step++) {
       await this.#takeStep(stage, faults, locals, centrals)
@@ -209,6 +220,7 @@ class Simulation {
       clocks: random.chance(0.5),
       suspensions: random.chance(0.15),
       decisions: random.chance(0.5),
+      giving: random.chance(0.4),
     }
   }
 
@@ -349,7 +361,8 @@ class Simulation {
   /** An operator's transaction; it runs beside all others and may be refused. */
   async #central({ centre, world }: Stage, kind: string): Promise<void> {
     const random = this.#random
-    const statements = (await centralSteps[kind]?.(centre, this.#users, random)) ?? []
+    const make = centralSteps[kind] ?? givingSteps[kind]
+    const statements = (await make?.(centre, this.#users, random)) ?? []
     if (statements.length === 0) return
     const rollBack = random.chance(0.1)
     world.trace.add('centre', `${kind}${rollBack ? ', rolled back' : ''}`)

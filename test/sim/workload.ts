@@ -199,6 +199,20 @@ export const localSteps: Readonly<Record<string, LocalStep>> = {
       vector: Float32Array.of(random.below(9), 1),
     })
   },
+  'embed conversation': (db, random) => {
+    const conversation = random.pick(db.conversations.list())
+    if (conversation === undefined) return
+    db.embeddings.create({
+      collection: 'conversation_embeddings',
+      model: 'test',
+      dimension: 1,
+      vector: Float32Array.of(random.below(9)),
+      payload: {
+        conversation_id: conversation.id,
+        ...(random.chance(0.7) ? { user_id: db.userId } : {}),
+      },
+    })
+  },
   'edit embedding': (db, random) => {
     const row = random.pick(db.embeddings.list())
     if (row === undefined) return
@@ -386,6 +400,56 @@ export const centralSteps: Readonly<Record<string, CentralStep>> = {
     }
     return [{ op: 'insert', table: 'runbook_executions', row }]
   },
+}
+
+/** Rows that change hands, with what belongs to them; some are changed in the same transaction. */
+export const givingSteps: Readonly<Record<string, CentralStep>> = {
+  'give away': async (centre, users, random) => {
+    const [table, values] = random.weighted<readonly [TableName, StoredRow]>([
+      [5, ['conversations', random.chance(0.3) ? { title: `c${random.below(3)}` } : {}]],
+      [2, ['workflow_executions', random.chance(0.3) ? { error_message: 'central' } : {}]],
+      [1, ['embeddings', {}]],
+      [1, ['workflows', {}]],
+    ])
+    const row = await one(centre, table, random)
+    const user = random.pick(users)
+    if (row === undefined || user === undefined) return []
+    return [{ op: 'update', table, id: idOf(row), values: { user_id: user, ...values } }]
+  },
+  'give away with news': async (centre, users, random) => {
+    const row = await one(centre, 'conversations', random)
+    const user = random.pick(users)
+    if (row === undefined || user === undefined) return []
+    const id = idOf(row)
+    const messages = (await centre.rows('messages')).filter(
+      (each) => each['conversation_id'] === id,
+    )
+    const message = random.pick(messages)
+    const give: Statement = { op: 'update', table: 'conversations', id, values: { user_id: user } }
+    const news: Statement[] = [
+      {
+        op: 'insert',
+        table: 'messages',
+        row: {
+          id: newId(),
+          conversation_id: id,
+          role: 'assistant',
+          content: word(random),
+          tokens_used: random.below(50),
+          sequence_number: 1,
+        },
+      },
+    ]
+    if (message !== undefined) {
+      const own = { table: 'messages', id: idOf(message) } as const
+      news.push(
+        random.chance(0.5)
+          ? { op: 'delete', ...own }
+          : { op: 'update', ...own, values: { content: `c${random.below(3)}` } },
+      )
+    }
+    return random.chance(0.5) ? [give, ...news] : [...news, give]
+  },
   'assign incident': async (centre, users, random) => {
     const incident = await one(centre, 'incidents', random)
     if (incident === undefined) return []
@@ -393,6 +457,8 @@ export const centralSteps: Readonly<Record<string, CentralStep>> = {
     return [{ op: 'update', table: 'incidents', id: idOf(incident), values }]
   },
 }
+
+export const givingKinds = Object.keys(givingSteps)
 
 /** Rows that are there from the beginning: so writers meet sooner. */
 export function firstRows(users: readonly string[], random: Random): Statement[] {

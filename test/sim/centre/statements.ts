@@ -10,6 +10,7 @@ import { mustTable, referencesTo } from '../../../schema/tables.ts'
 import { timestampOfMicros } from '../../../schema/values/timestamp.ts'
 import { DatabaseError } from './database-error.ts'
 import { imageOf } from './image.ts'
+import { embeddingsAlong, givenAlong, isGivenAway, lockRowsBelow, metaLock } from './moves.ts'
 import { rowKey, type ModelDatabase, type Transaction } from './model-database.ts'
 
 const same = (a: Stored | undefined, b: Stored | undefined): boolean =>
@@ -65,6 +66,10 @@ export class Statements {
       }
       if (table.name === 'messages')
         await this.lock(mustTable('conversations'), String(row['conversation_id']), 'no key update')
+      if (table.owner.kind === 'parent') {
+        const parent = metaLock(mustTable(table.owner.table), String(row[table.owner.column]))
+        await this.#transaction.lock(parent, 'key share')
+      }
     }
     for (const row of full) {
       const id = String(row['id'])
@@ -94,8 +99,41 @@ export class Statements {
     }
     this.#mustBeUnique(table, after)
     this.#mustReferToRows(table, after, Object.keys(values), [])
+    if (isGivenAway(table, before, after)) return this.#giveAway(table, before, after)
+    await this.#lockMeta({ table, id })
     this.#updateNow(table, before, after)
     return 1
+  }
+
+  /** A row that changes hands takes all below it along, and a conversation its embeddings. */
+  async #giveAway(table: TableDefinition, before: StoredRow, after: StoredRow): Promise<number> {
+    const embeddings = mustTable('embeddings')
+    const along = (): StoredRow[] =>
+      table.name === 'conversations'
+        ? embeddingsAlong(this.#database, this.#transaction, before)
+        : []
+    const locked = along()
+    for (const row of locked) await this.lock(embeddings, String(row['id']), 'no key update')
+    const id = String(before['id'])
+    const below = await lockRowsBelow(this.#database, this.#transaction, { table, id })
+    // Looked at again: waiting for the locks took time. What came meanwhile was not locked, and stays.
+    const ids = new Set(locked.map((row) => row['id']))
+    for (const row of along())
+      if (ids.has(row['id'] ?? null))
+        this.#updateNow(
+          embeddings,
+          row,
+          givenAlong(row, before['user_id'], String(after['user_id'])),
+        )
+    this.#updateNow(table, before, after)
+    for (const ref of below) this.#captureMove(ref)
+    return 1
+  }
+
+  /** Rows below another change their keys when that one changes hands, which locks their entries. */
+  async #lockMeta({ table, id }: Ref): Promise<void> {
+    if (table.owner.kind === 'parent')
+      await this.#transaction.lock(metaLock(table, id), 'no key update')
   }
 
   /** Deletes rows with all that follows; returns how many of those named there were. */
@@ -150,6 +188,8 @@ export class Statements {
       const conversations = this.#conversationsOf([...deleted.values()])
       for (const id of conversations)
         await this.lock(mustTable('conversations'), id, 'no key update')
+      for (const ref of [...deleted.values(), ...survivors.map(({ ref: each }) => each)])
+        await this.#lockMeta(ref)
       if (this.#isComplete(deleted, survivors))
         return { deleted: [...deleted.values()], cleared: survivors }
     }
@@ -334,13 +374,30 @@ export class Statements {
       (name) =>
         name !== 'id' && !mustColumn(table, name).derived && !same(before[name], after[name]),
     )
+    const { owner } = table
+    const isBelow =
+      known !== undefined && owner.kind === 'parent' && !changed.includes(owner.column)
     this.#transaction.write(this.#database.meta, key, {
-      keys: this.#scopeKeys(table, after),
-      keysBefore: this.#scopeKeys(table, before),
+      // A parent may have changed hands since: the entry has the new keys.
+      keys: isBelow ? known.keys : this.#scopeKeys(table, after),
+      keysBefore: known?.keys ?? this.#scopeKeys(table, before),
       deleted: false,
       made: known?.made ?? stamp,
       cols: { ...known?.cols, ...Object.fromEntries(changed.map((name) => [name, stamp])) },
     })
+    this.#log(table, id)
+  }
+
+  /** The row itself does not change; those who held it lose it, and others get it. */
+  #captureMove({ table, id }: Ref): void {
+    const row = this.read(table, id)
+    const key = rowKey(table.number, id)
+    const meta = this.#database.meta.read(key, this.#transaction)
+    const { owner } = table
+    if (row === undefined || meta === undefined || owner.kind !== 'parent') return
+    const parent = rowKey(mustTable(owner.table).number, String(row[owner.column]))
+    const keys = this.#database.meta.read(parent, this.#transaction)?.keys ?? []
+    this.#transaction.write(this.#database.meta, key, { ...meta, keys, keysBefore: meta.keys })
     this.#log(table, id)
   }
 
