@@ -52,6 +52,8 @@ interface Merging {
   hasLost: boolean
 }
 
+type Find = (table: string, id: unknown) => StoredRow | undefined
+
 const mineOf = ({ clock, clientId }: Merging): Change => ({ commit: 0, clock, writer: clientId })
 
 interface Lost {
@@ -85,6 +87,8 @@ export class Oracle {
   /** Unique keys that were ever in use. */
   readonly #everUsed = new Set<string>()
   readonly #rejected = new Set<string>()
+  /** Commits that the one who is looked at had surely seen. */
+  #startedAfter = 0
   #touched = new Set<string>()
   #lost: Lost[] = []
 
@@ -95,6 +99,7 @@ export class Oracle {
   onCommit(transaction: Transaction, note: Note): void {
     this.#touched = new Set()
     this.#lost = []
+    this.#startedAfter = transaction.startedAfterCommits
     if (note.kind === 'push') this.#replayPush(transaction, note)
     else
       for (const statement of note.statements) {
@@ -221,7 +226,7 @@ export class Oracle {
         return (
           values === undefined ||
           (op === 'insert' && row !== undefined) ||
-          !mayWrite(note, table.name, op, values, this.#find) ||
+          this.#everMay(table, values, (find) => !mayWrite(note, table.name, op, values, find)) ||
           parents.some((parent) => !this.#isSafeReference(note, parent))
         )
       case 'deleted':
@@ -250,7 +255,36 @@ export class Oracle {
   /** Whether nothing could make this reference invisible to the writer. */
   #isSafeReference(note: PushNote, key: string): boolean {
     const row = this.#rows.get(key)
-    return row?.values !== undefined && mayReference(note, row.table.name, row.values, this.#find)
+    const { table, values } = row ?? {}
+    if (table === undefined || values === undefined) return false
+    const versions = this.#sinceStart(table, String(values['id']))
+    return versions.every((each) => mayReference(note, table.name, each, this.#find))
+  }
+
+  /** A row as it was at any moment since the transaction began: it may have changed hands before its lock was taken. */
+  #sinceStart(table: TableDefinition, id: string): StoredRow[] {
+    const versions = this.#model.rows.versions(rowKey(table.number, id))
+    const first = versions.findLastIndex(({ xid }) => this.#commitOf(xid) <= this.#startedAfter)
+    // The same push may have made it, and deleted it again further on.
+    const now = this.#rows.get(rowKey(table.number, id))?.values
+    return [...versions.slice(Math.max(first, 0)).map(({ value }) => value), now].filter(
+      (values) => values !== undefined,
+    )
+  }
+
+  /**
+   * Whether something holds with the row above as it was at any moment since the transaction began: whom that belongs to
+   * no lock of a push holds fast.
+   */
+  #everMay(table: TableDefinition, values: StoredRow, holds: (find: Find) => boolean): boolean {
+    const { owner } = table
+    if (owner.kind !== 'parent') return holds(this.#find)
+    const parent = mustTable(owner.table)
+    return this.#sinceStart(parent, String(values[owner.column])).some((version) =>
+      holds((name, id) =>
+        name === parent.name && id === version['id'] ? version : this.#find(name, id),
+      ),
+    )
   }
 
   readonly #find = (table: string, id: unknown): StoredRow | undefined =>
@@ -273,16 +307,33 @@ export class Oracle {
       must(row === undefined, 'I10', () => `${what()}: accepted over a row that was`)
     if (values === undefined) throw new Violation('oracle', `${what()}: accepted without a row`)
     must(
-      mayWrite(note, table.name, op, values, this.#find),
+      this.#everMay(table, values, (find) => mayWrite(note, table.name, op, values, find)),
       'I11',
       () => `${what()}: accepted of a ${note.role}`,
     )
+    this.#mustSeeParents(note, mutation, what)
     if (op === 'delete') {
       this.#loseDeleted(note, pushed, mutation)
       this.#delete(table, id, note.clientId)
     }
     if (op === 'insert') this.#makeRow(table, { ...patch, ...this.#nextVersion(outcome) })
     if (op === 'update') this.#merge(note, pushed, mutation, outcome)
+  }
+
+  /** Each reference that a write sets points at a row that its writer saw at some moment of the transaction (I11). */
+  #mustSeeParents(note: PushNote, { table, patch }: KnownMutation, what: () => string): void {
+    for (const [column, { shape }] of Object.entries(table.columns)) {
+      const id = patch[column]
+      if (shape.references === undefined || typeof id !== 'string') continue
+      const target = mustTable(shape.references.table)
+      must(
+        this.#sinceStart(target, id).some((row) =>
+          this.#everMay(target, row, (find) => mayReference(note, target.name, row, find)),
+        ),
+        'I11',
+        () => `${what()}: accepted with ${column} ${id}, which its writer cannot see`,
+      )
+    }
   }
 
   #nextVersion(outcome: WireOutcome | undefined): StoredRow {

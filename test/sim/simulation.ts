@@ -186,7 +186,7 @@ class Simulation {
       1,
       6,
     )
-    if (faults.giving) centrals.push(...givingKinds)
+    if (faults.giving) centrals.push(...givingKinds, ...givingKinds)
     stage.world.network.weather = faults.weather
     for (; this.#step < this.#options.steps; this.#step++) {
       await this.#takeStep(stage, faults, locals, centrals)
@@ -237,7 +237,8 @@ class Simulation {
     const random = this.#random
     const roles = ['developer', 'viewer', 'operator', 'admin'] as const
     const statements: Statement[] = []
-    for (let i = 0; i < random.between(1, 3); i++) {
+    const least = faults.giving ? 2 : 1
+    for (let i = 0; i < Math.max(least, random.between(1, 3)); i++) {
       const id = newId()
       this.#users.push(id)
       const role = i === 0 ? 'developer' : (random.pick(roles) ?? 'viewer')

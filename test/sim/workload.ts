@@ -402,6 +402,9 @@ export const centralSteps: Readonly<Record<string, CentralStep>> = {
   },
 }
 
+const another = (users: readonly string[], than: unknown, random: Random): string | undefined =>
+  random.pick(users.filter((user) => user !== than))
+
 /** Rows that change hands, with what belongs to them; some are changed in the same transaction. */
 export const givingSteps: Readonly<Record<string, CentralStep>> = {
   'give away': async (centre, users, random) => {
@@ -412,13 +415,13 @@ export const givingSteps: Readonly<Record<string, CentralStep>> = {
       [1, ['workflows', {}]],
     ])
     const row = await one(centre, table, random)
-    const user = random.pick(users)
+    const user = another(users, row?.['user_id'], random)
     if (row === undefined || user === undefined) return []
     return [{ op: 'update', table, id: idOf(row), values: { user_id: user, ...values } }]
   },
   'give away with news': async (centre, users, random) => {
     const row = await one(centre, 'conversations', random)
-    const user = random.pick(users)
+    const user = another(users, row?.['user_id'], random)
     if (row === undefined || user === undefined) return []
     const id = idOf(row)
     const messages = (await centre.rows('messages')).filter(
