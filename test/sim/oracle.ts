@@ -200,6 +200,7 @@ export class Oracle {
       )
       if (mutation.table !== undefined && mutation.op === 'insert')
         this.#rejected.add(`${note.clientId}:${rowKey(mutation.table.number, mutation.id)}`)
+      this.#mustMayTell(note, mutation, outcome)
       if (outcome === undefined || outcome.reason === 'sibling') continue
       if (mutation.table === undefined || mutation.refusal !== undefined) continue
       must(
@@ -209,6 +210,18 @@ export class Oracle {
           `${seq}.${n}, ${mutation.op} of ${mutation.table?.name} ${mutation.id}, is refused without need: ${JSON.stringify(outcome)}`,
       )
     }
+  }
+
+  /** The row that comes with a refusal is one that its writer may see (I11). */
+  #mustMayTell(note: PushNote, { table, id }: Mutation, outcome: WireOutcome | undefined): void {
+    if (table === undefined || outcome?.server_row == null) return
+    must(
+      this.#sinceStart(table, id).some((row) =>
+        this.#everMay(table, row, (find) => mayReference(note, table.name, row, find)),
+      ),
+      'I11',
+      () => `${note.userId} is told of ${table.name} ${id}, which is not in its scope`,
+    )
   }
 
   #isExplained(note: PushNote, mutation: KnownMutation, { reason }: WireOutcome): boolean {
@@ -258,7 +271,9 @@ export class Oracle {
     const { table, values } = row ?? {}
     if (table === undefined || values === undefined) return false
     const versions = this.#sinceStart(table, String(values['id']))
-    return versions.every((each) => mayReference(note, table.name, each, this.#find))
+    return !versions.some((each) =>
+      this.#everMay(table, each, (find) => !mayReference(note, table.name, each, find)),
+    )
   }
 
   /** A row as it was at any moment since the transaction began: it may have changed hands before its lock was taken. */
@@ -343,10 +358,10 @@ export class Oracle {
 
   /** What the writer of a transaction had not seen, and had not made. */
   #isConcurrentFor(
-    { clientId, ancestry }: PushNote,
-    { base }: PushNote['transactions'][number],
+    { clientId, ancestry, bases }: PushNote,
+    { id, base }: PushNote['transactions'][number],
   ): (change: Change) => boolean {
-    const seen = this.#commitsSeenAt(base)
+    const seen = this.#commitsSeenAt(base, bases.get(id))
     return ({ commit, clock, writer }) =>
       commit > seen &&
       writer !== clientId &&
@@ -556,11 +571,19 @@ export class Oracle {
     })
   }
 
-  /** How many commits the writer of a base had seen; none of another history. */
-  #commitsSeenAt({ nonce, position }: { nonce: string | null; position: number }): number {
+  /**
+   * How many commits the writer of a base had seen; none of another history. A base is rounded down to a batch that is
+   * kept; `used` is the one that the centre found while batches may have been thinned.
+   */
+  #commitsSeenAt(
+    { nonce, position }: { nonce: string | null; position: number },
+    used: number | undefined,
+  ): number {
     if (nonce === null || !this.#model.isOfThisHistory(nonce, position)) return -1
-    const batch = this.#model.batches.findLast((each) => each.position <= position)
-    return batch?.snapshot.commits ?? -1
+    const kept = this.#model.batches.findLast(
+      (each) => each.position <= position && (each.position === used || !each.isThinned),
+    )
+    return kept?.snapshot.commits ?? -1
   }
 
   #makeRow(table: TableDefinition, values: StoredRow): void {

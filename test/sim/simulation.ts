@@ -104,6 +104,8 @@ interface Faults {
   readonly decisions: boolean
   /** Whether rows change hands at the centre. */
   readonly giving: boolean
+  /** Whether the log is pruned. */
+  readonly retention: boolean
 }
 
 class Simulation {
@@ -221,6 +223,7 @@ class Simulation {
       suspensions: random.chance(0.15),
       decisions: random.chance(0.5),
       giving: random.chance(0.4),
+      retention: random.chance(0.4),
     }
   }
 
@@ -306,6 +309,7 @@ class Simulation {
       [when(faults.clones, 1), 'clone'],
       [when(faults.centreCrashes, 2), 'crash the centre'],
       [when(faults.clocks, 3), 'turn a clock'],
+      [when(faults.retention, 6), 'prune'],
       [6, 'start'],
       [3, 'sync now'],
       [1, 'impostor'],
@@ -402,6 +406,12 @@ class Simulation {
       case 'crash the centre':
         trace.add('centre', 'crashes')
         return centre.crash()
+      case 'prune': {
+        const keptMs = random.longTailed(1000, 60_000)
+        trace.add('centre', `keeps the log of ${keptMs.toFixed(0)} ms`)
+        centre.prune(keptMs).catch(() => undefined)
+        return
+      }
       case 'turn a clock':
         agent.skewMs += random.between(-600_000, 600_000)
         trace.add(agent.name, `clock ${agent.skewMs}`)
@@ -534,7 +544,7 @@ class Simulation {
     return (
       status?.pending === 0 &&
       status.position === head?.position &&
-      head.snapshot.logged === model.log.length
+      head.snapshot.logged === model.logged
     )
   }
 }

@@ -30,6 +30,8 @@ export interface SimCentre extends AsyncDisposable {
   execute(statements: readonly Statement[], rollBack: boolean): Promise<void>
   /** Rows of a table as they are committed now, stored forms, by id. */
   rows(table: TableName): Promise<readonly StoredRow[]>
+  /** Drops the log but for the last so many milliseconds. */
+  prune(keptMs: number): Promise<void>
   /** The database dies and comes back. */
   crash(): Promise<void>
 }

@@ -120,7 +120,9 @@ export class ModelFeed {
         await this.refresh()
         continue
       }
-      const entries = this.#entries(position, head)
+      const entries = await this.#entries(position, head)
+      if (entries === undefined)
+        return this.#firstPage(claims, request, principal, 'history_pruned')
       if (entries.some(({ tbl, id }) => tbl === users.number && id === claims.userId))
         principal = this.#principals.load(claims)
       if (principal.role !== cursor.scope) return this.#rescoped(claims, request, cursor, principal)
@@ -133,15 +135,24 @@ export class ModelFeed {
     }
   }
 
-  /** What lies in `(position, head]`, decided by the snapshots. */
-  #entries(position: number, head: BatchRow): LogRow[] {
-    return this.#between(this.#batchAt(position), head)
+  /** What lies in `(position, head]`, decided by the snapshots; undefined below the floor of the log. */
+  async #entries(position: number, head: BatchRow): Promise<LogRow[] | undefined> {
+    const from = this.#batchAt(position)
+    if (from === undefined) return undefined
+    await this.#pause()
+    const entries = this.#between(from, head)
+    await this.#pause()
+    // Asked after reading: what was dropped meanwhile is missing from what was read.
+    return this.#isPruned(position) ? undefined : entries
   }
 
-  #batchAt(position: number): BatchRow {
-    const batch = this.#database.batches.find((each) => each.position === position)
-    if (batch === undefined) throw new AgentDBError('FORKED', 'this position is not known')
-    return batch
+  #isPruned(position: number): boolean {
+    return position < this.#database.floor
+  }
+
+  /** Undefined where it was thinned away. */
+  #batchAt(position: number): BatchRow | undefined {
+    return this.#database.batches.find((each) => each.position === position && !each.isThinned)
   }
 
   #between(from: BatchRow, to: BatchRow): LogRow[] {
@@ -174,6 +185,8 @@ export class ModelFeed {
     if (principal.role !== cursor.scope)
       return this.#firstPage(claims, request, principal, 'role_changed')
     const from = this.#batchAt(cursor.position)
+    if (from === undefined || this.#isPruned(cursor.position))
+      return this.#firstPage(claims, request, principal, 'history_pruned')
     return this.#page(claims, request, { from, mark, principal, first: false, reason: undefined })
   }
 
@@ -197,6 +210,8 @@ export class ModelFeed {
       return this.#respond(builder, from, principal, { ...told, last: false }, next)
     }
     const head = await this.#complete(builder, principal, request, from)
+    if (this.#isPruned(from.position))
+      return this.#firstPage(claims, request, principal, 'history_pruned')
     const now = this.#principals.load(claims)
     if (now.role !== principal.role) return this.#firstPage(claims, request, now, 'role_changed')
     return this.#respond(builder, head, principal, { ...told, last: true })
@@ -233,7 +248,9 @@ export class ModelFeed {
       await this.#advance()
       const head = this.#database.batches.at(-1)
       if (head === undefined) throw new Error('the model has no batch')
-      for (const entry of this.#entries(cursor.position, head)) builder.add(entryOf(entry))
+      const entries = await this.#entries(cursor.position, head)
+      if (entries === undefined) return this.#firstPage(claims, request, current, 'history_pruned')
+      for (const entry of entries) builder.add(entryOf(entry))
       const now = this.#principals.load(claims)
       if (now.role === current.role) return this.#respond(builder, head, current)
       current = now
@@ -365,7 +382,13 @@ export class ModelFeed {
       const snapshot = this.#database.snapshot()
       const hasNews = last === undefined || snapshot.logged > last.snapshot.logged
       if (!isNew && !hasNews) return last
-      const batch = { position: (last?.position ?? 0) + 1, nonce: history.nonce, snapshot }
+      const batch = {
+        position: (last?.position ?? 0) + 1,
+        nonce: history.nonce,
+        snapshot,
+        at: this.#database.clock(),
+        isThinned: false,
+      }
       batches.push(batch)
       return batch
     })

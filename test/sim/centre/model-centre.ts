@@ -19,6 +19,7 @@ import { ModelFeed } from './feed.ts'
 import { ModelDatabase, type CommitObserver } from './model-database.ts'
 import { Principals } from './principals.ts'
 import { ModelPush } from './push.ts'
+import { pruneLog } from './retention.ts'
 import { Statements } from './statements.ts'
 
 /** What a committed transaction of an operator was, for those who check it. */
@@ -113,6 +114,10 @@ export class ModelCentre implements SimCentre {
     return [...this.database.rowsOf(mustTable(table).number)].toSorted((a, b) =>
       String(a['id']) < String(b['id']) ? -1 : 1,
     )
+  }
+
+  async prune(keptMs: number): Promise<void> {
+    await pruneLog(this.database, this.database.clock() - 1000 * keptMs, () => this.#pause())
   }
 
   async crash(): Promise<void> {

@@ -47,7 +47,7 @@ export interface SnapshotData {
   readonly running: ReadonlySet<number>
   /** How many transactions had committed; the model's own measure, which no product code sees. */
   readonly commits: number
-  /** Entries of the log that were committed. */
+  /** Entries of the log that were committed, those that were dropped since included. */
   readonly logged: number
 }
 
@@ -55,6 +55,10 @@ export interface BatchRow {
   readonly position: number
   readonly nonce: string
   readonly snapshot: SnapshotData
+  /** When it was made, microseconds since 1970. */
+  readonly at: number
+  /** Whether the centre has it no longer; those who check still need it. */
+  isThinned: boolean
 }
 
 export const isVisibleIn =
@@ -143,6 +147,10 @@ export class ModelDatabase {
   #nextXid = 700
   #nextSeq = 1
   commits = 0
+  /** Entries that the log ever had. */
+  logged = 0
+  /** Below this position the log is gone. */
+  floor = 0
   /** `pg_postmaster_start_time()` */
   started = 1
 
@@ -162,7 +170,7 @@ export class ModelDatabase {
       xmax: this.#nextXid,
       running: new Set([...this.#running].map(({ xid }) => xid)),
       commits: this.commits,
-      logged: this.log.length,
+      logged: this.logged,
     }
   }
 
@@ -175,6 +183,7 @@ export class ModelDatabase {
     for (const [map, writes] of transaction.writes)
       for (const [key, value] of writes) map.install(key, value, transaction.xid)
     this.log.push(...transaction.log)
+    this.logged += transaction.log.length
     this.commits += 1
     this.#onCommit(transaction)
     this.#end(transaction)

@@ -42,6 +42,8 @@ export interface PushNote {
   /** Clients that the store was before it forked, each with the clock up to which its changes are its own. */
   readonly ancestry: ReadonlyMap<string, number>
   readonly decisions: readonly Decision[]
+  /** By transaction the batch that its base was rounded down to. */
+  readonly bases: ReadonlyMap<string, number>
 }
 
 type Forced = DecisionContext['forced']
@@ -226,6 +228,7 @@ export class ModelPush {
     const fresh = mark.ancestor === null ? todo : this.#passOver(transaction, clientId, todo)
     await lockRows(this.#database, transaction, statements, fresh)
     await this.#pause()
+    const bases = new Map<string, number>()
     const context: DecisionContext = {
       principal,
       clientId,
@@ -233,7 +236,7 @@ export class ModelPush {
       keys: new Set(scopeKeys({ id: principal.userId, role: principal.role }, clientId)),
       state: workingState(this.#database, transaction, clientId, fresh),
       versions: versionsInUse(this.#database, transaction),
-      snapshotOf: ({ base }) => this.#baseSnapshot(base),
+      snapshotOf: (each) => this.#baseSnapshot(each, bases),
       forced,
     }
     await this.#pause()
@@ -254,6 +257,7 @@ export class ModelPush {
       repeated: todo.filter((each) => !fresh.includes(each)),
       ancestry,
       decisions,
+      bases,
     }
     transaction.note = note
     await this.#pause()
@@ -307,9 +311,15 @@ export class ModelPush {
     return line
   }
 
-  #baseSnapshot({ nonce, position }: ClientTransaction['base']): Snapshot | undefined {
+  #baseSnapshot(
+    { id, base: { nonce, position } }: ClientTransaction,
+    bases: Map<string, number>,
+  ): Snapshot | undefined {
     if (nonce === null || !this.#database.isOfThisHistory(nonce, position)) return undefined
-    const batch = this.#database.batches.findLast((each) => each.position <= position)
+    const batch = this.#database.batches.findLast(
+      (each) => each.position <= position && !each.isThinned,
+    )
+    if (batch !== undefined) bases.set(id, batch.position)
     return batch === undefined ? undefined : parseSnapshot(snapshotText(batch.snapshot))
   }
 }

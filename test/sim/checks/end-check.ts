@@ -14,6 +14,7 @@ export async function checkEnd(
     await checkChecksums(agent, time)
     checkQueues(agent)
     checkOutcomes(agent, model)
+    checkConflicts(agent, model)
   }
   checkTwins(agents)
 }
@@ -92,6 +93,21 @@ function checkOutcomes(agent: SimAgent, model: ModelDatabase): void {
       )
     }
   }
+}
+
+/** Both sides of a value that lost have its record (I8): each agent of the users whose agents wrote it. */
+function checkConflicts({ name, userId, connection }: SimAgent, model: ModelDatabase): void {
+  const kept = new Set(
+    connection.all<{ id: string }>('SELECT id FROM sync_conflicts').map(({ id }) => id),
+  )
+  const isOwn = (client: string | null): boolean =>
+    client !== null && model.clients.read(client)?.userId === userId
+  for (const [, { id, table, rowId, loser, winner }] of model.conflicts.entries())
+    must(
+      kept.has(id) || !(isOwn(loser) || isOwn(winner)),
+      'I8',
+      () => `${name} was never told that a value of ${table} ${rowId} lost (${id})`,
+    )
 }
 
 /** Agents of one user show the same. */

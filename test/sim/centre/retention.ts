@@ -1,0 +1,35 @@
+import { isVisibleIn, type BatchRow, type ModelDatabase } from './model-database.ts'
+
+const MINUTE_MICROS = 60_000_000
+
+/**
+ * Drops what the log has from before a moment, as `server/sync/retention.ts`: the floor is committed first, then the log
+ * goes, then the batches below are thinned to the last of each minute. Others read between any two of these.
+ */
+export async function pruneLog(
+  database: ModelDatabase,
+  before: number,
+  pause: () => Promise<void>,
+): Promise<void> {
+  const floor = database.batches.findLast(({ at }) => at < before)
+  if (floor === undefined || floor.position <= database.floor) return
+  await database.transaction(async (transaction) => {
+    await transaction.lock('floor', 'update')
+    await pause()
+    transaction.mustBeOpen()
+    database.floor = Math.max(database.floor, floor.position)
+  })
+  await pause()
+  const isBelow = isVisibleIn(floor.snapshot)
+  const kept = database.log.filter(({ xid }) => !isBelow(xid))
+  database.log.splice(0, database.log.length, ...kept)
+  await pause()
+  thin(database.batches.filter(({ position }) => position < floor.position))
+}
+
+function thin(below: readonly BatchRow[]): void {
+  const last = new Map<string, BatchRow>()
+  const minute = ({ nonce, at }: BatchRow): string => `${nonce} ${Math.floor(at / MINUTE_MICROS)}`
+  for (const batch of below) last.set(minute(batch), batch)
+  for (const batch of below) if (last.get(minute(batch)) !== batch) batch.isThinned = true
+}
