@@ -113,6 +113,10 @@ export const syncSchema: readonly string[] = [
   kept jsonb NOT NULL
 )`,
   `CREATE INDEX conflict_row ON sync.conflict (tbl, row_id)`,
+  // A store that reads its whole scope asks for those of its user's clients: the log may not go back so far.
+  `CREATE INDEX client_user ON sync.client (user_id)`,
+  `CREATE INDEX conflict_loser ON sync.conflict (loser) WHERE loser IS NOT NULL`,
+  `CREATE INDEX conflict_winner ON sync.conflict (winner) WHERE winner IS NOT NULL`,
   `CREATE TABLE sync.fork (
   nonce uuid PRIMARY KEY,
   common_nonce uuid,

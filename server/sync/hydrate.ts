@@ -1,7 +1,7 @@
 import { gainedBetween } from '../../schema/columns-at.ts'
 import { agentColumns, type TableDefinition } from '../../schema/define.ts'
 import { profileKey, roleAccess, userKey } from '../../schema/role-access.ts'
-import { allTables, mustTable } from '../../schema/tables.ts'
+import { allTables, mustTable, tableOfNumber } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { WireConflict, WireOutcome } from '../../sync/protocol/messages.ts'
 import { ownPredicate } from '../../schema/postgres/access.ts'
@@ -15,6 +15,8 @@ import type { PullBuilder } from './pull-response.ts'
 /** Rows and bytes of one page; enough to keep both sides busy, little enough to hold in memory for each reader. */
 const PAGE_ROWS = 5000
 const PAGE_BYTES = 4 * 1024 * 1024
+/** Records of lost values that come with a whole scope, the newest. */
+const CONFLICTS_READ_MAX = 1000
 
 export interface Scope {
   readonly principal: Principal
@@ -325,9 +327,17 @@ async function readClient(
     [clientId, ackedSeq],
   )
   for (const { detail } of outcomes.rows) builder.addOutcome(detail)
-  const conflicts = await session.query<{ detail: WireConflict }>(
-    `SELECT l.image AS detail FROM sync.log l WHERE l.tbl = 102 AND l.keys_after && $1::text[] ORDER BY l.seq DESC LIMIT 1000`,
-    [[userKey(principal.userId)]],
+  // Not from the log: whoever was away for longer than that goes back must still hear of what it lost.
+  const conflicts = await session.query<Omit<WireConflict, 'table'> & { tbl: number }>(
+    `WITH own AS (SELECT client_id FROM sync.client WHERE user_id = $1),
+    told AS (SELECT c.* FROM own JOIN sync.conflict c ON c.loser = own.client_id
+      UNION SELECT c.* FROM own JOIN sync.conflict c ON c.winner = own.client_id)
+    SELECT id, to_jsonb(at) #>> '{}' AS at, tbl, row_id AS "rowId", loser, winner, lost, kept FROM told
+    ORDER BY told.at DESC LIMIT $2`,
+    [principal.userId, CONFLICTS_READ_MAX],
   )
-  for (const { detail } of conflicts.rows) builder.addConflict(detail)
+  for (const { tbl, ...conflict } of conflicts.rows) {
+    const table = tableOfNumber(tbl)?.name
+    if (table !== undefined) builder.addConflict({ ...conflict, table })
+  }
 }

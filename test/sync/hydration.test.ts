@@ -238,10 +238,10 @@ describe('work done while the scope is read', () => {
 })
 
 /** Drops all of the log that nobody who is at the head needs. */
-async function pruneAll(): Promise<void> {
+async function pruneAll(aheadMs = 60_000): Promise<void> {
   const direct = await Database.open({ url: database.url, folder: undefined, connectionsMax: 2 })
   try {
-    await pruneLog(direct, new Date(Date.now() + 60_000))
+    await pruneLog(direct, new Date(Date.now() + aheadMs))
   } finally {
     await direct.close()
   }
@@ -251,6 +251,35 @@ const direct = (): Promise<Database> =>
   Database.open({ url: database.url, folder: undefined, connectionsMax: 2 })
 
 describe('a store that was away for longer than the log', () => {
+  test('is told of the values that lost meanwhile', async () => {
+    const id = await conversationWith(0)
+    await using away = await open('away')
+    await using other = await open('other')
+    await Promise.all([away.engine.now(), other.engine.now()])
+    away.db.conversations.update(id, { title: 'first' })
+    other.db.conversations.update(id, { title: 'second' })
+    await away.engine.now()
+    // The later clock wins over a value that its writer had not seen.
+    await other.engine.now()
+    // So far ahead that the partition of today is over, too.
+    await pruneAll(400 * 86_400_000)
+    const port = Number(new URL(centre.url).port)
+    await centre[Symbol.asyncDispose]()
+    centre = await startCentre({ databaseUrl: database.url, port })
+
+    await away.engine.now()
+    expect(away.pages.some(({ page }) => page?.reason === 'history_pruned')).toBe(true)
+    expect(away.db.syncConflicts.list()).toMatchObject([
+      {
+        state: 'overwritten',
+        table: 'conversations',
+        rowId: id,
+        mine: { title: 'first' },
+        theirs: { title: 'second' },
+      },
+    ])
+  })
+
   test('reads its scope again, loses what is gone, and resurrects nothing', async () => {
     const kept = await conversationWith(3)
     const doomed = await conversationWith(3)

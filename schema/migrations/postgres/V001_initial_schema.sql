@@ -143,6 +143,12 @@ CREATE TABLE sync.conflict (
 
 CREATE INDEX conflict_row ON sync.conflict (tbl, row_id);
 
+CREATE INDEX client_user ON sync.client (user_id);
+
+CREATE INDEX conflict_loser ON sync.conflict (loser) WHERE loser IS NOT NULL;
+
+CREATE INDEX conflict_winner ON sync.conflict (winner) WHERE winner IS NOT NULL;
+
 CREATE TABLE sync.fork (
   nonce uuid PRIMARY KEY,
   common_nonce uuid,

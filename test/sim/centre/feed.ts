@@ -295,15 +295,16 @@ export class ModelFeed {
   }
 
   #readClient(builder: PullBuilder, clientId: string, userId: string, ackedSeq: number): void {
-    const { clients, outcomes, log } = this.#database
+    const { clients, outcomes, conflicts } = this.#database
     const mark = clients.read(clientId)
     if (mark?.txId != null) builder.addWatermark({ seq: mark.seq, id: mark.txId })
     for (const [, { clientId: of, outcome }] of outcomes.entries())
       if (of === clientId && outcome.seq > ackedSeq)
         builder.addOutcome(JSON.parse(JSON.stringify(outcome)) as typeof outcome)
-    for (const { tbl, image, keysAfter } of log)
-      if (tbl === 102 && keysAfter.includes(userKey(userId)))
-        builder.addConflict(image as Parameters<PullBuilder['addConflict']>[0])
+    const isOwn = (client: string | null): boolean =>
+      client !== null && clients.read(client)?.userId === userId
+    for (const [, conflict] of conflicts.entries())
+      if (isOwn(conflict.loser) || isOwn(conflict.winner)) builder.addConflict(conflict)
   }
 
   #builder(
