@@ -104,6 +104,8 @@ export function unintroduced(connection: Connection): Ancestor | undefined {
 
 /** The centre knows the ancestor of a client, and has all that was pending when it forked. */
 export function markIntroduced(connection: Connection, clientId: string): void {
+  // Asked after every push: a store at rest must not be written to, be it with what stands there.
+  if (unintroduced(connection) === undefined) return
   connection.run('UPDATE sync_state SET introduced = 1 WHERE client_id = ?', clientId)
 }
 

@@ -141,10 +141,14 @@ function expectedOf({ state, op }: Conflict, table: TableDefinition, sides: Side
   const expected: Record<string, Stored> = {}
   for (const [name, value] of Object.entries(mine)) {
     if (mustColumn(table, name).derived) continue
-    const { policy } = mergeUnit(table, name)
+    const { policy, columns } = mergeUnit(table, name)
     const isThreeWay =
       policy === 'counter' || policy === 'set' || policy === 'max' || policy === 'merge'
-    if (isPart && (!Object.hasOwn(theirs, name) || (isThreeWay && policy !== 'merge'))) continue
+    if (isPart && (!Object.hasOwn(theirs, name) || (isThreeWay && policy !== 'merge'))) {
+      // What did not lose stays as it now is; of a group that lost in part the whole is written again.
+      if (columns.length === 1) expected[name] = row?.[name] ?? null
+      continue
+    }
     if (state === 'overwritten' && isThreeWay) continue
     expected[name] =
       isThreeWay && op === 'update' && Object.hasOwn(base, name)

@@ -538,14 +538,12 @@ class Simulation {
   }
 
   #isDone(agent: SimAgent, model: ModelDatabase): boolean {
-    const { status } = agent
     if (agent.isForked) return true
     const head = model.batches.at(-1)
-    return (
-      status?.pending === 0 &&
-      status.position === head?.position &&
-      head.snapshot.logged === model.logged
-    )
+    // Asked after every timer: what costs nothing first.
+    if (head === undefined || head.snapshot.logged !== model.logged) return false
+    const { status } = agent
+    return status?.pending === 0 && status.position === head.position
   }
 }
 

@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { newId } from '../../schema/values/id.ts'
 import { AgentDB } from '../../src/index.ts'
-import { forkStore } from '../../sync/client/fork-store.ts'
+import { forkStore, markIntroduced } from '../../sync/client/fork-store.ts'
 import { connect, type Outcome, type Sync } from '../../sync/index.ts'
 import {
   createUser,
@@ -53,6 +53,16 @@ async function open(path: string): Promise<Life> {
   }
   return { path, db, sync, outcomes, [Symbol.asyncDispose]: close }
 }
+
+test('a store that was introduced is not written to for it after each push', async () => {
+  await using life = await open(newPath())
+  life.db.conversations.create({ title: 'x' })
+  await life.sync.now()
+  const connection = connectionOf(life.db)
+  const before = connection.get('SELECT total_changes() AS changes')
+  markIntroduced(connection, clientOf(life))
+  expect(connection.get('SELECT total_changes() AS changes')).toEqual(before)
+})
 
 const newPath = (): string => folder.file(`${newId()}.db`)
 

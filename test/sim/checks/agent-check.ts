@@ -218,31 +218,28 @@ function roleOf(
 /** What the store takes for the centre's: without stubs, and with what is pending taken off. */
 function authoritativeRows(connection: SimAgent['connection']): Map<string, StoredRow> {
   const rows = new Map<string, StoredRow>()
+  const other = new Set(
+    connection
+      .all<{ tbl: number; id: string }>(
+        `SELECT tbl, id FROM sync_stub UNION ALL SELECT l.tbl, l.id FROM sync_log l WHERE l.op = 'insert'
+          AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = l.id AND b.tbl = l.tbl)`,
+      )
+      .map(({ tbl, id }) => rowKey(tbl, id)),
+  )
   for (const table of synced) {
-    const stubs = new Set(
-      connection
-        .all<{ id: string }>('SELECT id FROM sync_stub WHERE tbl = ?', table.number)
-        .map(({ id }) => id),
-    )
-    const made = new Set(
-      connection
-        .all<{ id: string }>(
-          `SELECT l.id FROM sync_log l WHERE l.tbl = ? AND l.op = 'insert' AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = l.id AND b.tbl = l.tbl)`,
-          table.number,
-        )
-        .map(({ id }) => id),
-    )
     for (const row of connection.all<StoredRow>(`SELECT * FROM ${table.name}`)) {
-      const id = String(row['id'])
-      if (!stubs.has(id) && !made.has(id)) rows.set(rowKey(table.number, id), row)
+      const key = rowKey(table.number, String(row['id']))
+      if (!other.has(key)) rows.set(key, row)
     }
-    for (const { id, image } of connection.all<{ id: string; image: string | null }>(
-      'SELECT id, image FROM sync_base WHERE tbl = ?',
-      table.number,
-    )) {
-      if (image === null) rows.delete(rowKey(table.number, id))
-      else rows.set(rowKey(table.number, id), decodeImage(table, image))
-    }
+  }
+  for (const { tbl, id, image } of connection.all<{
+    tbl: number
+    id: string
+    image: string | null
+  }>('SELECT tbl, id, image FROM sync_base')) {
+    const table = tableOfNumber(tbl)
+    if (image === null || table === undefined) rows.delete(rowKey(tbl, id))
+    else rows.set(rowKey(tbl, id), decodeImage(table, image))
   }
   return rows
 }

@@ -70,6 +70,111 @@ export const decisionMistakes: readonly Mistake[] = [
   },
 ]
 
+/** Mistakes with rows that change hands. */
+export const givingMistakes: readonly Mistake[] = [
+  {
+    name: 'a row that is given away stays with its former owner',
+    seeds: 100,
+    edits: [
+      {
+        file: 'test/sim/centre/statements.ts',
+        find: '      keysBefore: known?.keys ?? this.#scopeKeys(table, before),',
+        replace: '      keysBefore: this.#scopeKeys(table, after),',
+      },
+    ],
+  },
+  {
+    name: 'messages stay behind when their conversation is given away',
+    seeds: 100,
+    edits: [
+      {
+        file: 'test/sim/centre/statements.ts',
+        find: '    for (const ref of below) this.#captureMove(ref)\n',
+        replace: '',
+      },
+    ],
+  },
+  {
+    name: 'a child that is made while its parent is given away keeps the former keys',
+    seeds: 2000,
+    edits: [
+      {
+        file: 'test/sim/centre/moves.ts',
+        find: `  await transaction.lock(metaLock(table, id), 'update')\n`,
+        replace: '',
+      },
+    ],
+  },
+  {
+    name: 'what is refused comes with a row that its writer may not see any more',
+    seeds: 150,
+    edits: [
+      {
+        file: 'server/sync/push/decide.ts',
+        find: ' || row.deleted || !isVisibleTo(context, row)) return undefined',
+        replace: ' || row.deleted) return undefined',
+      },
+    ],
+  },
+]
+
+/** Mistakes with a log that does not go back for ever. */
+export const retentionMistakes: readonly Mistake[] = [
+  {
+    name: 'the floor of the log is not looked at',
+    seeds: 150,
+    edits: [
+      {
+        file: 'test/sim/centre/feed.ts',
+        find: '    return position < this.#database.floor\n',
+        replace: '    return position < 0\n',
+      },
+    ],
+  },
+  {
+    name: 'the floor of the log is looked at before the log is read',
+    seeds: 1500,
+    edits: [
+      {
+        file: 'test/sim/centre/feed.ts',
+        find: '    if (from === undefined) return undefined\n    await this.#pause()\n',
+        replace: `    if (from === undefined || this.#isPruned(position)) return undefined
+    await this.#pause()
+`,
+      },
+      {
+        file: 'test/sim/centre/feed.ts',
+        find: '    return this.#isPruned(position) ? undefined : entries\n',
+        replace: '    return entries\n',
+      },
+    ],
+  },
+  {
+    name: 'lost values are told from the log, which does not go back so far',
+    seeds: 600,
+    edits: [
+      {
+        file: 'test/sim/centre/feed.ts',
+        find: '    for (const [, conflict] of conflicts.entries())\n',
+        replace: `    const logged = new Set(this.#database.log.map(({ id }) => id))
+    for (const [, conflict] of [...conflicts.entries()].filter(([id]) => logged.has(id)))
+`,
+      },
+    ],
+  },
+  {
+    name: 'a base is taken for none when its batch was thinned away',
+    seeds: 1000,
+    edits: [
+      {
+        file: 'test/sim/centre/push.ts',
+        find: '(each) => each.position <= position && !each.isThinned,',
+        replace: '(each) => each.position === position && !each.isThinned,',
+      },
+    ],
+  },
+]
+
 /** Mistakes of what the database does in its transactions. The real centre does it in SQL; here its model is changed. */
 export const transactionMistakes: readonly Mistake[] = [
   {

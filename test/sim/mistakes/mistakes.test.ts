@@ -1,13 +1,26 @@
 import { describe, expect, test } from 'vitest'
-import { decisionMistakes, transactionMistakes } from './centre.ts'
-import { applyMistakes, captureMistakes, engineMistakes } from './engine.ts'
+import {
+  decisionMistakes,
+  givingMistakes,
+  retentionMistakes,
+  transactionMistakes,
+} from './centre.ts'
+import {
+  applyMistakes,
+  captureMistakes,
+  decisionOfConflictMistakes,
+  engineMistakes,
+} from './engine.ts'
 import { plant } from './plant.ts'
 
 const mistakes = [
   ...engineMistakes,
   ...applyMistakes,
   ...captureMistakes,
+  ...decisionOfConflictMistakes,
   ...decisionMistakes,
+  ...givingMistakes,
+  ...retentionMistakes,
   ...transactionMistakes,
 ]
 
