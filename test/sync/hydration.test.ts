@@ -201,7 +201,7 @@ describe('a new store', () => {
       await using agent = await open('cut')
       // As a process leaves it that dies here: some slices are in, the others never come.
       let ended: Promise<void> | undefined
-      agent.engine.on('change', () => (ended ??= agent.db.close()))
+      agent.engine.on('change', () => void (ended ??= agent.db.close()))
       await expect(agent.engine.now()).rejects.toMatchObject({ code: 'STORE_CLOSED' })
       await ended
     }
