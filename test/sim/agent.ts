@@ -36,6 +36,8 @@ export interface AgentWorld {
   readonly elapsedMs: () => number
   /** Told of every local commit once it is known of. */
   readonly onCommit: (commit: LocalCommit) => void
+  /** Told of what a store sends once more, since the centre went back. */
+  readonly onRequeue: (id: string) => void
 }
 
 /** Error codes that the network and the centre may cause; any other is a failure of the engine. */
@@ -45,11 +47,23 @@ const expectedCodes: ReadonlySet<string> = new Set([
   'DATABASE_UNREACHABLE',
   'FORBIDDEN',
   'STORE_CLOSED',
+  'HEALING_PENDING',
 ])
 
 /** Deadlocks and races for a version that went on for too long at the centre: sent again. */
 const isRetried = (message: string): boolean =>
   /^the centre failed: (?:deadlock|duplicate key value violates uq_workflow)/.test(message)
+
+/** What a store that became another client remembers of the one it was. */
+interface StoredAncestor {
+  readonly ancestor?: { readonly seq: number }
+  readonly heal?: object | null
+}
+
+function refill(set: Set<string>, ids: Iterable<string>): void {
+  set.clear()
+  for (const id of ids) set.add(id)
+}
 
 const filesOf = (path: string): [string, string] => [path, `${path}-wal`]
 
@@ -73,6 +87,8 @@ export class SimAgent {
   readonly commits = new Map<string, LocalCommit>()
   /** Those that a batch has acknowledged, under whatever number they then had. */
   readonly settled = new Set<string>()
+  /** Those that a batch had acknowledged and that were put back into the queue, since the centre went back. */
+  readonly requeued = new Set<string>()
   /** What a power cut took back. */
   readonly lost = new Map<string, LocalCommit>()
   /** Outcomes of every life, in order. */
@@ -92,7 +108,7 @@ export class SimAgent {
   #hasCut = false
   #clientId: string | undefined
   #isFlushing = false
-  #outcomesAtCut = 0
+  #atCut: { outcomes: Outcome[]; settled: string[]; requeued: string[] } | undefined
 
   constructor(
     world: AgentWorld,
@@ -121,6 +137,12 @@ export class SimAgent {
   get changes(): number {
     const row = this.connection.get<{ n: number }>('SELECT total_changes() AS n')
     return this.lives * 1e9 + (row?.n ?? 0)
+  }
+
+  /** The history of the centre that it stands in. */
+  get nonce(): string | null {
+    const row = this.connection.get<{ nonce: string | null }>('SELECT nonce FROM sync_state')
+    return row?.nonce ?? null
   }
 
   get isAlive(): boolean {
@@ -165,6 +187,7 @@ export class SimAgent {
     this.#engine = engine
     engine.on('outcome', (outcome) => {
       this.outcomes.push(outcome)
+      this.settled.add(outcome.transactionId)
       this.#world.trace.add(
         this.name,
         `outcome ${outcome.transaction}.${outcome.n} ${outcome.kind} ${outcome.reason ?? ''}`,
@@ -175,6 +198,9 @@ export class SimAgent {
       this.hasForked = true
       this.observe()
     })
+    engine.on('heal', ({ decision, offered, withheld }) =>
+      trace.add(this.name, `heals: ${decision}, ${offered} go back, ${withheld} do not`),
+    )
     engine.on('status', (status) => this.#onStatus(engine, status))
     engine.start()
   }
@@ -222,8 +248,10 @@ export class SimAgent {
       position: number
     }>('SELECT client_id AS client, ancestor, nonce, position FROM sync_state')
     if (state === undefined) return
-    if (this.#clientId !== undefined && this.#clientId !== state.client)
+    if (this.#clientId !== undefined && this.#clientId !== state.client) {
       this.#settleBefore(state.ancestor)
+      this.#noteRequeued(state.ancestor, newest)
+    }
     this.#clientId = state.client
     const base = { nonce: state.nonce, position: state.position }
     for (const commit of newest) {
@@ -245,9 +273,24 @@ export class SimAgent {
 
   /** The store forked: the numbers begin anew, and up to where the old ones were acknowledged it says itself. */
   #settleBefore(ancestor: string | null): void {
-    const { ancestor: before } = JSON.parse(ancestor ?? '{}') as { ancestor?: { seq: number } }
+    const { ancestor: before, heal } = JSON.parse(ancestor ?? '{}') as StoredAncestor
+    if (heal != null) return
     const acked = before?.seq ?? 0
     for (const { id, seq } of this.commits.values()) if (seq <= acked) this.settled.add(id)
+  }
+
+  /** The centre went back: what it lost is pending again, and what became of it then counts no longer. */
+  #noteRequeued(ancestor: string | null, queue: readonly { readonly id: string }[]): void {
+    const { heal } = JSON.parse(ancestor ?? '{}') as StoredAncestor
+    if (heal == null) return
+    for (const { id } of queue)
+      if (this.settled.delete(id)) {
+        this.requeued.add(id)
+        this.#world.onRequeue(id)
+      }
+    const isPending = new Set(queue.map(({ id }) => id))
+    const kept = this.outcomes.filter(({ transactionId }) => !isPending.has(transactionId))
+    this.outcomes.splice(0, this.outcomes.length, ...kept)
   }
 
   /** Whether the process of the store died at a planned statement. */
@@ -274,7 +317,12 @@ export class SimAgent {
     if (this.#hasCut) return
     copyStore(this.path, `${this.path}.cut`)
     this.#hasCut = true
-    this.#outcomesAtCut = this.outcomes.length
+    const { outcomes, settled, requeued } = this
+    this.#atCut = {
+      outcomes: [...outcomes],
+      settled: [...settled],
+      requeued: [...requeued],
+    }
   }
 
   /** The machine loses power: the file goes back to a commit that was not flushed. Says whether there is one. */
@@ -284,7 +332,11 @@ export class SimAgent {
     copyStore(`${this.path}.cut`, this.path)
     this.#hasCut = false
     // The batches that brought these come again.
-    this.outcomes.length = this.#outcomesAtCut
+    const { outcomes = [], settled = [], requeued = [] } = this.#atCut ?? {}
+    this.outcomes.splice(0, this.outcomes.length, ...outcomes)
+    refill(this.settled, settled)
+    refill(this.requeued, requeued)
+    this.#clientId = undefined
     this.#world.trace.add(this.name, 'loses power')
     return true
   }
@@ -313,7 +365,8 @@ export class SimAgent {
     const { userId, family } = this
     const twin = new SimAgent(this.#world, { name, userId, path, family, skewMs })
     for (const [id, commit] of this.commits) twin.commits.set(id, commit)
-    for (const id of this.settled) twin.settled.add(id)
+    refill(twin.settled, this.settled)
+    refill(twin.requeued, this.requeued)
     twin.#clientId = this.#clientId
     twin.outcomes.push(...this.outcomes)
     twin.hasMissedOutcomes = this.hasMissedOutcomes

@@ -48,6 +48,9 @@ interface PageStep {
   readonly reason: PageReason | undefined
 }
 
+const forked = (): AgentDBError =>
+  new AgentDBError('FORKED', 'the history of the centre does not contain this position')
+
 /** Writes of others at the centre are looked for this often while someone waits. */
 const POLL_MS = 200
 
@@ -82,8 +85,7 @@ export class ModelFeed {
     await this.#principals.bind(request.clientId, claims)
     if (request.cursor === undefined) return this.#firstPage(claims, request, principal)
     const cursor = verifyCursor(request.cursor, CURSOR_SECRET)
-    if (!this.#database.isOfThisHistory(cursor.nonce, cursor.position))
-      throw new AgentDBError('FORKED', 'the history of the centre does not contain this position')
+    if (!this.#database.isOfThisHistory(cursor.nonce, cursor.position)) throw forked()
     if (cursor.page !== undefined)
       return this.#nextPage(claims, request, { cursor, mark: cursor.page, principal })
     return this.#since(claims, request, cursor, principal, signal)
@@ -116,7 +118,9 @@ export class ModelFeed {
     let { position } = cursor
     for (;;) {
       const head = this.#head
-      if (head === undefined || head.position < position) {
+      // The database may have gone back while this waited.
+      if (!this.#database.isOfThisHistory(cursor.nonce, cursor.position)) throw forked()
+      if (head === undefined || head.position < position || !this.#isOurs(head)) {
         await this.refresh()
         continue
       }
@@ -136,6 +140,11 @@ export class ModelFeed {
   /** What lies in `(position, head]`, decided by the snapshots. */
   #entries(position: number, head: BatchRow): LogRow[] {
     return this.#between(this.#batchAt(position), head)
+  }
+
+  /** Not one that the tail remembers of a history which was lost. */
+  #isOurs(head: BatchRow): boolean {
+    return this.#database.batches.includes(head)
   }
 
   #batchAt(position: number): BatchRow {
@@ -343,7 +352,7 @@ export class ModelFeed {
     await this.#advance()
     await this.#pause()
     const head = this.#database.batches.at(-1)
-    if (head === undefined || head.position === this.#head?.position) return
+    if (head === undefined || head === this.#head) return
     this.#head = head
     for (const wake of this.#waiting) wake()
   }
@@ -372,7 +381,7 @@ export class ModelFeed {
   }
 
   async #waitForBatch(position: number, ms: number, signal: AbortSignal): Promise<void> {
-    if (signal.aborted || (this.#head?.position ?? 0) > position) return
+    if (signal.aborted || (this.#head?.position ?? 0) !== position) return
     this.#poll()
     await new Promise<void>((done) => {
       const finish = (): void => {

@@ -1,3 +1,4 @@
+import { isParked } from '../../../server/sync/push/missing.ts'
 import { references, type TableDefinition } from '../../../schema/define.ts'
 import { allTables, mustTable } from '../../../schema/tables.ts'
 import type { PushNote } from '../centre/push.ts'
@@ -6,12 +7,21 @@ import { rowKey, type ModelDatabase, type Transaction } from '../centre/model-da
 import { Oracle } from '../oracle.ts'
 import type { LocalCommit } from '../agent.ts'
 import type { Trace } from '../trace.ts'
+import type { LostPart } from './end-check.ts'
 import { Violation } from './violation.ts'
+
+const refusals: ReadonlySet<string> = new Set(['rejected', 'dependency_failed'])
 
 /** Watches the centre's commits, one by one, in commit order. */
 export class CentreCheck {
   readonly #trace: Trace
-  readonly #effects = new Map<string, string>()
+  /** By transaction the client and number under which it took effect, and which commit of the centre that was. */
+  readonly #effects = new Map<
+    string,
+    { readonly as: string; readonly commit: number; readonly isRefused: boolean }
+  >()
+  /** Transactions that the centre once had, and whether they were refused then. */
+  readonly #lost = new Map<string, boolean>()
   readonly #seqs = new Map<string, number>()
   readonly #expected = new Map<string, LocalCommit>()
   #model: ModelDatabase | undefined
@@ -37,6 +47,31 @@ export class CentreCheck {
           ? error
           : new Violation('simulator', String((error as Error).stack))
     }
+  }
+
+  /** The centre is what it was at an earlier commit: what came after never was. */
+  goBack(commit: number): void {
+    for (const [id, effect] of this.#effects) {
+      if (effect.commit <= commit) continue
+      this.#effects.delete(id)
+      this.#lost.set(id, effect.isRefused)
+    }
+    this.#seqs.clear()
+    for (const [client, { seq }] of this.#mustModel().clients.entries()) this.#seqs.set(client, seq)
+    this.#oracle?.goBack(commit)
+    this.#trace.add('centre', `goes back to commit ${commit}`)
+  }
+
+  /** What comes back need not be whole: an inserted row may be gone by then. */
+  readonly #requeued = new Set<string>()
+
+  readonly lost: LostPart = {
+    had: (id) => this.#lost.has(id),
+    refused: (id) => this.#lost.get(id) === true,
+  }
+
+  requeue(id: string): void {
+    this.#requeued.add(id)
   }
 
   mustBeWell(): void {
@@ -68,7 +103,8 @@ export class CentreCheck {
     this.#expected.set(commit.id, commit)
   }
 
-  #lookAtPush({ clientId, userId, transactions, repeated }: PushNote): void {
+  #lookAtPush({ clientId, userId, transactions, repeated, decisions }: PushNote): void {
+    const waiting = transactions.filter((_, i) => isParked(decisions[i] ?? { outcomes: [] }))
     const inOrder = [...transactions, ...repeated].toSorted((a, b) => a.seq - b.seq)
     for (const transaction of inOrder) {
       const { id, seq } = transaction
@@ -77,8 +113,14 @@ export class CentreCheck {
       if (repeated.includes(transaction)) continue
       const before = this.#effects.get(id)
       if (before !== undefined)
-        throw new Violation('I7', `transaction ${id} took effect twice, as ${before} and ${seq}`)
-      this.#effects.set(id, `${clientId} ${seq}`)
+        throw new Violation('I7', `transaction ${id} took effect twice, as ${before.as} and ${seq}`)
+      if (waiting.includes(transaction)) continue
+      const isRefused =
+        decisions[transactions.indexOf(transaction)]?.outcomes.some(({ kind }) =>
+          refusals.has(kind),
+        ) === true
+      const { commits: commit } = this.#mustModel()
+      this.#effects.set(id, { as: `${clientId} ${seq}`, commit, isRefused })
     }
     const owner = this.#mustModel().clients.read(clientId)?.userId
     if (owner !== userId) throw new Violation('I11', `${userId} writes as a client of ${owner}`)
@@ -103,7 +145,11 @@ export class CentreCheck {
         'I6',
         `transaction ${seq} was based on ${commit.base.position} and comes as based on ${base.position}`,
       )
-    const sent = commit.mutations.filter(({ pushed }) => pushed === 1)
+    const arrived = new Set(mutations.map((mutation) => mutation.id))
+    const sent = commit.mutations.filter(
+      ({ pushed, op, id: row }) =>
+        pushed === 1 && !(op === 'insert' && this.#requeued.has(id) && !arrived.has(row)),
+    )
     const text = (of: readonly { readonly op: string; readonly id: string }[]): string =>
       of.map((each) => `${each.op} ${each.id}`).join(', ')
     if (text(sent) !== text(mutations))
