@@ -18,6 +18,7 @@ import { isVisible, parseSnapshot } from '../../../sync/merge/snapshot.ts'
 import type { ChecksumResponse, PullResponse } from '../../../sync/protocol/messages.ts'
 import type { Claims } from './centre.ts'
 import { tableChecksums } from './checksum.ts'
+import { DatabaseError } from './database-error.ts'
 import { imageOf } from './image.ts'
 import {
   rowKey,
@@ -113,13 +114,15 @@ export class ModelFeed {
     signal: AbortSignal,
   ): Promise<PullResponse> {
     const deadline = performance.now() + request.waitMs
+    const lost = this.#database.pasts.length
     if (request.waitMs === 0) await this.refresh()
     let principal = known
     let { position } = cursor
     for (;;) {
       const head = this.#head
-      // The database may have gone back while this waited.
-      if (!this.#database.isOfThisHistory(cursor.nonce, cursor.position)) throw forked()
+      // What this has looked at up to here may never have been.
+      if (this.#database.pasts.length > lost)
+        throw new DatabaseError('57P01', 'terminating connection')
       if (head === undefined || head.position < position || !this.#isOurs(head)) {
         await this.refresh()
         continue

@@ -81,7 +81,7 @@ function checkOutcomes(agent: SimAgent, model: ModelDatabase, lost: LostPart): v
         () => `${name}: mutation ${seq}.${n} has the outcomes [${heard.join(', ')}]`,
       )
       must(
-        heard.every((kind) => kind === central),
+        heard.every((kind) => kind === central) || lost.refused(id),
         'I9',
         () =>
           `${name}: mutation ${seq}.${n} is told ${heard.join(', ')}; the centre said ${central}`,
@@ -92,8 +92,9 @@ function checkOutcomes(agent: SimAgent, model: ModelDatabase, lost: LostPart): v
         n,
       )
       must(
-        // What became of it in a history that was lost is kept, too.
-        kept.length === (central === 'applied' ? 0 : 1) || requeued.has(id),
+        // What became of it in a history that was lost is kept, too. What was refused there a late message may have brought
+        // once more.
+        kept.length === (central === 'applied' ? 0 : 1) || requeued.has(id) || lost.refused(id),
         'I9',
         () => `${name}: mutation ${seq}.${n} was ${central}; kept are ${JSON.stringify(kept)}`,
       )
