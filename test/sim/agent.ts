@@ -1,4 +1,5 @@
 import { copyFileSync, existsSync, rmSync } from 'node:fs'
+import { tableOfNumber } from '../../schema/tables.ts'
 import { AgentDB } from '../../src/index.ts'
 import { internalsOf, type Connection } from '../../src/internal-for-sync.ts'
 import { SyncEngine, type SyncStatus } from '../../sync/client/sync-engine.ts'
@@ -36,8 +37,6 @@ export interface AgentWorld {
   readonly elapsedMs: () => number
   /** Told of every local commit once it is known of. */
   readonly onCommit: (commit: LocalCommit) => void
-  /** Told of what a store sends once more, since the centre went back. */
-  readonly onRequeue: (id: string) => void
 }
 
 /** Error codes that the network and the centre may cause; any other is a failure of the engine. */
@@ -57,7 +56,7 @@ const isRetried = (message: string): boolean =>
 /** What a store that became another client remembers of the one it was. */
 interface StoredAncestor {
   readonly ancestor?: { readonly seq: number }
-  readonly heal?: object | null
+  readonly heal?: { readonly offered: number } | null
 }
 
 function refill(set: Set<string>, ids: Iterable<string>): void {
@@ -193,8 +192,8 @@ export class SimAgent {
         `outcome ${outcome.transaction}.${outcome.n} ${outcome.kind} ${outcome.reason ?? ''}`,
       )
     })
-    engine.on('fork', ({ pending }) => {
-      trace.add(this.name, `becomes a client of its own, with ${pending} transactions pending`)
+    engine.on('fork', ({ pending, reason }) => {
+      trace.add(this.name, `becomes another client, with ${pending} pending: ${reason}`)
       this.hasForked = true
       this.observe()
     })
@@ -248,10 +247,8 @@ export class SimAgent {
       position: number
     }>('SELECT client_id AS client, ancestor, nonce, position FROM sync_state')
     if (state === undefined) return
-    if (this.#clientId !== undefined && this.#clientId !== state.client) {
-      this.#settleBefore(state.ancestor)
+    if (this.#clientId !== undefined && this.#clientId !== state.client)
       this.#noteRequeued(state.ancestor, newest)
-    }
     this.#clientId = state.client
     const base = { nonce: state.nonce, position: state.position }
     for (const commit of newest) {
@@ -261,36 +258,58 @@ export class SimAgent {
         if (known.seq !== seq) this.commits.set(id, { ...known, seq })
         continue
       }
-      const mutations = this.connection.all<LocalMutation>(
-        'SELECT tbl, id, op, patch, pushed FROM sync_log WHERE tx = ? ORDER BY n',
-        seq,
-      )
-      const made = { ...commit, base, mutations }
+      const made = { ...commit, base, mutations: this.#mutationsOf(seq) }
       this.commits.set(id, made)
       this.#world.onCommit(made)
     }
   }
 
-  /** The store forked: the numbers begin anew, and up to where the old ones were acknowledged it says itself. */
-  #settleBefore(ancestor: string | null): void {
-    const { ancestor: before, heal } = JSON.parse(ancestor ?? '{}') as StoredAncestor
-    if (heal != null) return
-    const acked = before?.seq ?? 0
-    for (const { id, seq } of this.commits.values()) if (seq <= acked) this.settled.add(id)
-  }
-
   /** The centre went back: what it lost is pending again, and what became of it then counts no longer. */
-  #noteRequeued(ancestor: string | null, queue: readonly { readonly id: string }[]): void {
+  #noteRequeued(
+    ancestor: string | null,
+    queue: readonly { readonly id: string; readonly seq: number }[],
+  ): void {
     const { heal } = JSON.parse(ancestor ?? '{}') as StoredAncestor
     if (heal == null) return
-    for (const { id } of queue)
-      if (this.settled.delete(id)) {
-        this.requeued.add(id)
-        this.#world.onRequeue(id)
-      }
+    for (const { id, seq } of queue) {
+      const commit = this.commits.get(id)
+      if (seq > heal.offered || commit === undefined) continue
+      this.settled.delete(id)
+      this.requeued.add(id)
+      const mutations = this.#mutationsOf(seq)
+      this.#mustBeGone(commit, mutations)
+      this.commits.set(id, { ...commit, seq, mutations })
+      this.#world.onCommit({ ...commit, seq, mutations })
+    }
     const isPending = new Set(queue.map(({ id }) => id))
     const kept = this.outcomes.filter(({ transactionId }) => !isPending.has(transactionId))
     this.outcomes.splice(0, this.outcomes.length, ...kept)
+  }
+
+  #mutationsOf(seq: number): LocalMutation[] {
+    return this.connection.all<LocalMutation>(
+      'SELECT tbl, id, op, patch, pushed FROM sync_log WHERE tx = ? ORDER BY n',
+      seq,
+    )
+  }
+
+  /** Only an insert whose row is the payload, and is gone by now, has nothing to bring back. */
+  #mustBeGone({ id: transaction, mutations }: LocalCommit, left: readonly LocalMutation[]): void {
+    const rest = [...left]
+    for (const { tbl, op, id } of mutations) {
+      const [next] = rest
+      if (next?.tbl === tbl && next.op === op && next.id === id) rest.shift()
+      else if (op !== 'insert' || tableOfNumber(tbl)?.writeClass !== 'append')
+        this.failures.push(`the ${op} of ${id} in ${transaction} does not go back into the queue`)
+    }
+  }
+
+  /** Transactions that a batch has acknowledged: what was taken is kept for healing, what was not is told. */
+  acknowledged(): ReadonlySet<string> {
+    const rows = this.connection.all<{ id: string }>(
+      `SELECT id FROM sync_kept_tx UNION SELECT tx_id FROM sync_conflicts WHERE tx_id IS NOT NULL AND state <> 'blocked'`,
+    )
+    return new Set(rows.map(({ id }) => id))
   }
 
   /** Whether the process of the store died at a planned statement. */
@@ -349,6 +368,7 @@ export class SimAgent {
     const kept = new Set(
       this.connection.all<{ id: string }>('SELECT id FROM sync_tx').map(({ id }) => id),
     )
+    for (const id of this.acknowledged()) this.settled.add(id)
     // What was acknowledged after the copy is in the queue again.
     for (const id of kept) this.settled.delete(id)
     for (const commit of this.commits.values()) {

@@ -203,10 +203,11 @@ export class Oracle {
     outcomes: ReadonlyMap<number, WireOutcome>,
   ): void {
     const isBroughtBack = note.broughtBack.has(id)
+    const isAllGone = this.#isAllGone(mutations)
     for (const [n, mutation] of mutations.entries()) {
       const outcome = outcomes.get(n)
       must(
-        !isBroughtBack || outcome?.reason !== 'deleted' || mutations.every(this.#concernsDeleted),
+        !isBroughtBack || outcome?.reason !== 'deleted' || isAllGone,
         'I16',
         () => `${seq} comes back, and is refused whole for ${mutation.id}, which was deleted since`,
       )
@@ -219,6 +220,7 @@ export class Oracle {
         this.#rejected.add(`${note.userId}:${rowKey(mutation.table.number, mutation.id)}`)
       if (outcome === undefined || outcome.reason === 'sibling') continue
       if (mutation.table === undefined || mutation.refusal !== undefined) continue
+      if (isBroughtBack && isAllGone) continue
       must(
         this.#isExplained(note, mutation, outcome),
         'oracle',
@@ -246,6 +248,17 @@ export class Oracle {
       'I16',
       () => `${seq} is parked, and all that it needs is here`,
     )
+  }
+
+  /** Whether nothing would be left of a transaction: each row was deleted, or hangs on one that was or would have been. */
+  #isAllGone(mutations: readonly Mutation[]): boolean {
+    const gone = new Set<string>()
+    return mutations.every((mutation) => {
+      const [own = '', ...parents] = keysOf(mutation)
+      const isGone = [own, ...parents].some((key) => this.#isGone(key) || gone.has(key))
+      if (isGone) gone.add(own)
+      return isGone
+    })
   }
 
   /** Of a row that was deleted, or hangs on one. */

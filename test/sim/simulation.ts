@@ -149,7 +149,6 @@ class Simulation {
       trace,
       elapsedMs,
       onCommit: (commit) => centreCheck.expect(commit),
-      onRequeue: (id) => centreCheck.requeue(id),
     }
     let failure: RunResult['failure']
     using stray = new StrayErrors()

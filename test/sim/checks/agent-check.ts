@@ -56,10 +56,8 @@ export function checkAgent(agent: SimAgent, model: ModelDatabase | undefined, se
 }
 
 /** A local commit is in the queue until a batch has acknowledged it (I3, I14). */
-function checkCommits(
-  { name, connection, commits, settled, requeued }: SimAgent,
-  { acked_seq: acked }: State,
-): void {
+function checkCommits(agent: SimAgent, { acked_seq: acked }: State): void {
+  const { name, connection, commits, settled } = agent
   const queued = new Map(
     connection
       .all<{ id: string; seq: number; n: number }>(
@@ -72,7 +70,7 @@ function checkCommits(
     const row = queued.get(id)
     if (row === undefined) {
       if (settled.has(id)) continue
-      known ??= acknowledged(connection)
+      known ??= agent.acknowledged()
       const isEmpty = mutations.every(({ pushed }) => pushed === 0)
       must(
         known.has(id) || isEmpty,
@@ -88,23 +86,13 @@ function checkCommits(
       () => `${name}: transaction ${row.seq} is acknowledged and still in the queue`,
     )
     must(
-      row.n === mutations.length || requeued.has(id),
+      row.n === mutations.length,
       'I14',
       () =>
         `${name}: transaction ${row.seq} had ${mutations.length} mutations, the queue has ${row.n}`,
     )
   }
 }
-
-/** Transactions that a batch has acknowledged: what was taken is kept for healing, what was not is told. */
-const acknowledged = (connection: SimAgent['connection']): ReadonlySet<string> =>
-  new Set(
-    connection
-      .all<{ id: string }>(
-        `SELECT id FROM sync_kept_tx UNION SELECT tx_id FROM sync_conflicts WHERE tx_id IS NOT NULL AND state <> 'blocked'`,
-      )
-      .map(({ id }) => id),
-  )
 
 /** What is pending shows, or says why not (I3). */
 function checkPending({ name, connection }: SimAgent): void {

@@ -63,7 +63,7 @@ function checkOutcomes(agent: SimAgent, model: ModelDatabase, lost: LostPart): v
     told.set(`${transactionId}.${n}`, [...(told.get(`${transactionId}.${n}`) ?? []), kind])
   for (const { id, seq, mutations } of commits.values()) {
     const effect = model.applied.read(id)
-    if (effect === undefined && (lost.refused(id) || withheld.has(id))) continue
+    if (withheld.has(id) || (effect === undefined && lost.refused(id))) continue
     if (effect === undefined && lost.had(id) && isGone(agent, mutations)) continue
     must(
       effect !== undefined,
