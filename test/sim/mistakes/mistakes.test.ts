@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { decisionMistakes, transactionMistakes } from './centre.ts'
 import { applyMistakes, captureMistakes, engineMistakes } from './engine.ts'
+import { healingMistakes } from './healing.ts'
 import { plant } from './plant.ts'
 
 const mistakes = [
@@ -9,6 +10,7 @@ const mistakes = [
   ...captureMistakes,
   ...decisionMistakes,
   ...transactionMistakes,
+  ...healingMistakes,
 ]
 
 /** A checker that finds nothing shows nothing: each of these was made, or nearly made, once. */
