@@ -97,7 +97,14 @@ export class CentreCheck {
     this.#expected.set(commit.id, [...(this.#expected.get(commit.id) ?? []), commit])
   }
 
-  #lookAtPush({ clientId, userId, transactions, repeated, decisions }: PushNote): void {
+  #lookAtPush({
+    clientId,
+    userId,
+    transactions,
+    repeated,
+    decisions,
+    broughtBack,
+  }: PushNote): void {
     const waiting = transactions.filter((_, i) => isParked(decisions[i] ?? { outcomes: [] }))
     const inOrder = [...transactions, ...repeated].toSorted((a, b) => a.seq - b.seq)
     for (const transaction of inOrder) {
@@ -105,6 +112,9 @@ export class CentreCheck {
       this.#mustBeAsCommitted(transaction)
       this.#mustFollow(clientId, seq)
       if (repeated.includes(transaction)) continue
+      // Known twice: once as it was committed, and as it went back into the queue.
+      if ((this.#expected.get(id)?.length ?? 0) > 1 && !broughtBack.has(id))
+        throw new Violation('I16', `transaction ${id} comes back, and the centre takes it for new`)
       const before = this.#effects.get(id)
       if (before !== undefined)
         throw new Violation('I7', `transaction ${id} took effect twice, as ${before.as} and ${seq}`)

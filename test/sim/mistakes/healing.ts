@@ -9,7 +9,7 @@ export const healingMistakes: readonly Mistake[] = [
       {
         file: 'test/sim/centre/model-database.ts',
         find: 'return at !== -1 && position <= head && (next === undefined || position < next.firstPosition)',
-        replace: 'return at <= this.histories.length && position <= head && next !== null',
+        replace: 'return position <= head',
       },
     ],
   },
