@@ -1,5 +1,6 @@
 import type { HealRequest, HealResponse } from '../../sync/protocol/messages.ts'
 import type { Session } from '../postgres/database.ts'
+import { commonPart, type CommonPart, type KnownHistory } from './common-part.ts'
 
 /** What an operator decided on a fork of the history. */
 export type Decision = 'all' | 'after' | 'none'
@@ -10,43 +11,17 @@ const AUTOMATIC_GAP_MICROS_MAX = 60_000_000
 /** For how long after a decision what is lost may come back, unless said otherwise. */
 export const HEALING_DAYS = 7
 
-interface CommonPart {
-  readonly fork: string
-  readonly nonce: string | null
-  readonly position: number
-  /** Last position of that history at the centre, whoever asks. */
-  readonly end: number
-}
-
-/**
- * Where the history that a client has seen and the centre's part: after the last history that both know, at the last
- * position that both have of it. Undefined where they do not part.
- */
+/** Where the history that a client has seen and the centre's part; undefined where they do not. */
 export async function findCommonPart(
   session: Session,
   seen: HealRequest['histories'],
 ): Promise<CommonPart | undefined> {
-  // A store that is still reading its scope for the first time has nothing to bring back: it begins again.
-  if (seen.length === 0) return undefined
-  const { rows } = await session.query<{ nonce: string; first: number; end: number | null }>(
+  const { rows } = await session.query<KnownHistory>(
     `SELECT h.nonce, h.first_position AS first,
       (SELECT min(later.first_position) - 1 FROM sync.history later WHERE later.first_position > h.first_position) AS end
     FROM sync.history h ORDER BY h.first_position, h.at`,
   )
-  const known = new Map(rows.map((row, i) => [row.nonce, { ...row, i }]))
-  const last = seen.findLastIndex(({ nonce }) => known.has(nonce))
-  const mine = seen[last]
-  const ours = mine === undefined ? undefined : known.get(mine.nonce)
-  if (mine === undefined || ours === undefined) {
-    const [first] = rows
-    return first === undefined
-      ? undefined
-      : { fork: first.nonce, nonce: null, position: 0, end: first.first - 1 }
-  }
-  const end = ours.end ?? Number.MAX_SAFE_INTEGER
-  if (last === seen.length - 1 && mine.position <= end) return undefined
-  const next = rows.find(({ first }) => first === end + 1) ?? ours
-  return { fork: next.nonce, nonce: mine.nonce, position: Math.min(mine.position, end), end }
+  return commonPart(rows, seen)
 }
 
 interface ForkRow {

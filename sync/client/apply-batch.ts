@@ -71,6 +71,8 @@ class BatchApplication {
   readonly #queue = new Map<string, RowRef>()
   /** Rows that were brought to what they should be; as they then are, where they were written. */
   readonly #touched = new Map<string, { readonly ref: RowRef; readonly row?: StoredRow }>()
+  /** Rows that are being written: one makes room for another, which may need the place of the first. */
+  readonly #writing = new Set<string>()
   readonly #changes = new Map<string, Change>()
   #referencesChanged = false
   /** Whether anything is pending, and whether any base is kept: a first sync has neither, and asks for no row. */
@@ -278,6 +280,7 @@ class BatchApplication {
     const op = current === undefined || this.#writer.isStub(table, ref.id) ? 'insert' : 'update'
     const misfit = this.#writer.upsert(table, row)
     if (misfit === undefined) {
+      this.#writing.delete(keyOf(ref))
       this.#note(ref, op)
       this.#touched.set(keyOf(ref), { ref, row })
       if (
@@ -287,8 +290,10 @@ class BatchApplication {
         this.#referencesChanged = true
       return
     }
+    this.#writing.add(keyOf(ref))
     if (misfit.kind === 'unique' && this.#makeRoom(ref, misfit.others, isPatched))
       return this.#write(ref, row, current, isPatched)
+    this.#writing.delete(keyOf(ref))
     if (isPatched && !holdsLaterValue(table, row))
       return this.#displace(
         ref,
@@ -314,6 +319,10 @@ class BatchApplication {
       if (this.#incoming.has(keyOf(other)) && !this.#touched.has(keyOf(other))) {
         this.#writer.remove(table, id)
         this.#enqueue(other)
+        made = true
+      } else if (this.#writing.has(keyOf(other))) {
+        // Two that change places: it is written again as soon as this one has gone in.
+        this.#writer.remove(table, id)
         made = true
       } else if (
         this.#queue.has(keyOf(other)) ||

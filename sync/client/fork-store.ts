@@ -94,8 +94,17 @@ export function renumber(connection: Connection, from: number): void {
 
 /** The ancestor that the centre is still to be told of. */
 export function unintroduced(connection: Connection): Ancestor | undefined {
+  const isTold = connection.get('SELECT 1 FROM sync_state WHERE introduced = 0') === undefined
+  return isTold ? undefined : ancestorToTell(connection)
+}
+
+/**
+ * The ancestor to tell before anything is sent: also what the centre was told already, as long as no batch has acknowledged
+ * anything of this client. A centre that went back meanwhile has forgotten it.
+ */
+export function ancestorToTell(connection: Connection): Ancestor | undefined {
   const row = connection.get<{ ancestor: string | null }>(
-    'SELECT ancestor FROM sync_state WHERE introduced = 0',
+    'SELECT ancestor FROM sync_state WHERE introduced = 0 OR acked_seq = 0',
   )
   if (row?.ancestor == null) return undefined
   const { ancestor, heal } = JSON.parse(row.ancestor) as Kept

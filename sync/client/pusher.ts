@@ -1,7 +1,7 @@
 import { AgentDBError } from '../../schema/errors.ts'
 import { readIdentity, type Connection } from '../../src/internal-for-sync.ts'
 import type { PushRequest } from '../protocol/messages.ts'
-import { markIntroduced, unintroduced } from './fork-store.ts'
+import { ancestorToTell, markIntroduced, unintroduced } from './fork-store.ts'
 import { noteCentreIsBehind } from './newer-schema.ts'
 import { Outbox, type Pending } from './outbox.ts'
 import type { StoreCursor } from './puller.ts'
@@ -44,6 +44,7 @@ export class Pusher {
   /** Sends all again that is not acknowledged: after a failure nobody knows what arrived. */
   forgetSent(): void {
     this.#sentThrough = 0
+    this.#introduced = undefined
   }
 
   /** Resolves when no push is under way. */
@@ -103,7 +104,7 @@ export class Pusher {
   async #introduce(): Promise<void> {
     const { connection, transport, signal } = this.#options
     const { clientId } = readIdentity(connection)
-    const ancestor = unintroduced(connection)
+    const ancestor = ancestorToTell(connection)
     if (ancestor === undefined || this.#introduced === clientId) return
     await transport.introduce({ clientId, ...ancestor }, signal)
     this.#introduced = clientId

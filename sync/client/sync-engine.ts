@@ -115,6 +115,8 @@ export class SyncEngine {
   /** The last pull came through, and no later one has failed. */
   #isPulling = false
   #healing: Promise<void> | undefined
+  /** How often the store was brought in line: an answer to what was asked before says nothing of how it is now. */
+  #healings = 0
   readonly #parked: ParkedRetry
 
   constructor(options: EngineOptions) {
@@ -187,13 +189,14 @@ export class SyncEngine {
             'the centre took the queue but no batch acknowledges it',
           )
         let wasHeld = false
+        const healings = this.#healings
         try {
           await this.#pusher.pushAll(rounds > 0)
           wasHeld = holdsAny(this.#options.connection)
           await this.#pullOnce(0)
         } catch (error) {
           if (!hasCode(error, 'FORKED')) throw error
-          await this.#heal()
+          if (this.#healings === healings) await this.#heal()
           continue
         }
         const stands = this.#cursor()
@@ -253,11 +256,12 @@ export class SyncEngine {
 
   async #loop(step: () => Promise<void>): Promise<void> {
     while (!this.#isOver()) {
+      const healings = this.#healings
       try {
         await step()
       } catch (caught) {
         if (this.#isOver()) return
-        const error = await this.#mended(caught)
+        const error = await this.#mended(caught, healings)
         if (error === undefined) continue
         if (this.#isOver()) return
         this.#failed(error)
@@ -341,6 +345,7 @@ export class SyncEngine {
     const { connection, transport, clock } = this.#options
     const at = timestampOfMicros(clock())
     const { healed, fork } = await heal({ connection, transport, signal: this.#abort.signal, at })
+    this.#healings += 1
     this.#pusher.forgetSent()
     this.#puller.interrupt()
     if (fork !== undefined) this.#emitter.emit('fork', fork)
@@ -350,8 +355,9 @@ export class SyncEngine {
   }
 
   /** What is left of an error: nothing where the store could be brought in line. */
-  async #mended(error: unknown): Promise<unknown> {
+  async #mended(error: unknown, healings: number): Promise<unknown> {
     if (!hasCode(error, 'FORKED')) return error
+    if (this.#healings > healings) return undefined
     try {
       return await this.#heal()
     } catch (failure) {

@@ -1,5 +1,6 @@
 import { copyFileSync, existsSync, rmSync } from 'node:fs'
 import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
+import { tableOfNumber } from '../../schema/tables.ts'
 import { AgentDB } from '../../src/index.ts'
 import { internalsOf, type Connection } from '../../src/internal-for-sync.ts'
 import { SyncEngine, type SyncStatus } from '../../sync/client/sync-engine.ts'
@@ -49,11 +50,23 @@ const expectedCodes: ReadonlySet<string> = new Set([
   'DATABASE_UNREACHABLE',
   'FORBIDDEN',
   'STORE_CLOSED',
+  'HEALING_PENDING',
 ])
 
 /** Deadlocks and races for a version that went on for too long at the centre: sent again. */
 const isRetried = (message: string): boolean =>
   /^the centre failed: (?:deadlock|duplicate key value violates uq_workflow)/.test(message)
+
+/** What a store that became another client remembers of the one it was. */
+interface StoredAncestor {
+  readonly ancestor?: { readonly seq: number }
+  readonly heal?: { readonly offered: number } | null
+}
+
+function refill(set: Set<string>, ids: Iterable<string>): void {
+  set.clear()
+  for (const id of ids) set.add(id)
+}
 
 const filesOf = (path: string): [string, string] => [path, `${path}-wal`]
 
@@ -77,6 +90,8 @@ export class SimAgent {
   readonly commits = new Map<string, LocalCommit>()
   /** Those that a batch has acknowledged, under whatever number they then had. */
   readonly settled = new Set<string>()
+  /** Those that a batch had acknowledged and that were put back into the queue, since the centre went back. */
+  readonly requeued = new Set<string>()
   /** What a power cut took back. */
   readonly lost = new Map<string, LocalCommit>()
   /** Conflicts that were retried or discarded here. */
@@ -98,7 +113,7 @@ export class SimAgent {
   #hasCut = false
   #clientId: string | undefined
   #isFlushing = false
-  #outcomesAtCut = 0
+  #atCut: { outcomes: Outcome[]; settled: string[]; requeued: string[] } | undefined
 
   constructor(
     world: AgentWorld,
@@ -127,6 +142,12 @@ export class SimAgent {
   get changes(): number {
     const row = this.connection.get<{ n: number }>('SELECT total_changes() AS n')
     return this.lives * 1e9 + (row?.n ?? 0)
+  }
+
+  /** The history of the centre that it stands in. */
+  get nonce(): string | null {
+    const row = this.connection.get<{ nonce: string | null }>('SELECT nonce FROM sync_state')
+    return row?.nonce ?? null
   }
 
   get isAlive(): boolean {
@@ -171,16 +192,20 @@ export class SimAgent {
     this.#engine = engine
     engine.on('outcome', (outcome) => {
       this.outcomes.push(outcome)
+      this.settled.add(outcome.transactionId)
       this.#world.trace.add(
         this.name,
         `outcome ${outcome.transaction}.${outcome.n} ${outcome.kind} ${outcome.reason ?? ''}`,
       )
     })
-    engine.on('fork', ({ pending }) => {
-      trace.add(this.name, `becomes a client of its own, with ${pending} transactions pending`)
+    engine.on('fork', ({ pending, reason }) => {
+      trace.add(this.name, `becomes another client, with ${pending} pending: ${reason}`)
       this.hasForked = true
       this.observe()
     })
+    engine.on('heal', ({ decision, offered, withheld }) =>
+      trace.add(this.name, `heals: ${decision}, ${offered} go back, ${withheld} do not`),
+    )
     engine.on('status', (status) => this.#onStatus(engine, status))
     engine.start()
   }
@@ -236,7 +261,7 @@ export class SimAgent {
     }>('SELECT client_id AS client, ancestor, nonce, position FROM sync_state')
     if (state === undefined) return added
     if (this.#clientId !== undefined && this.#clientId !== state.client)
-      this.#settleBefore(state.ancestor)
+      this.#noteRequeued(state.ancestor, newest)
     this.#clientId = state.client
     const base = { nonce: state.nonce, position: state.position }
     for (const commit of newest) {
@@ -246,11 +271,7 @@ export class SimAgent {
         if (known.seq !== seq) this.commits.set(id, { ...known, seq })
         continue
       }
-      const mutations = this.connection.all<LocalMutation>(
-        `SELECT tbl, id, op, patch, pushed FROM ${loggedMutations} WHERE tx = ? ORDER BY n`,
-        seq,
-      )
-      const made = { ...commit, base, mutations }
+      const made = { ...commit, base, mutations: this.#mutationsOf(seq) }
       this.commits.set(id, made)
       added.push(id)
       this.#world.onCommit(made)
@@ -258,11 +279,52 @@ export class SimAgent {
     return added
   }
 
-  /** The store forked: the numbers begin anew, and up to where the old ones were acknowledged it says itself. */
-  #settleBefore(ancestor: string | null): void {
-    const { ancestor: before } = JSON.parse(ancestor ?? '{}') as { ancestor?: { seq: number } }
-    const acked = before?.seq ?? 0
-    for (const { id, seq } of this.commits.values()) if (seq <= acked) this.settled.add(id)
+  /** The centre went back: what it lost is pending again, and what became of it then counts no longer. */
+  #noteRequeued(
+    ancestor: string | null,
+    queue: readonly { readonly id: string; readonly seq: number }[],
+  ): void {
+    const { heal } = JSON.parse(ancestor ?? '{}') as StoredAncestor
+    if (heal == null) return
+    for (const { id, seq } of queue) {
+      const commit = this.commits.get(id)
+      if (seq > heal.offered || commit === undefined) continue
+      this.settled.delete(id)
+      this.requeued.add(id)
+      const mutations = this.#mutationsOf(seq)
+      this.#mustBeGone(commit, mutations)
+      this.commits.set(id, { ...commit, seq, mutations })
+      this.#world.onCommit({ ...commit, seq, mutations })
+    }
+    const isPending = new Set(queue.map(({ id }) => id))
+    const kept = this.outcomes.filter(({ transactionId }) => !isPending.has(transactionId))
+    this.outcomes.splice(0, this.outcomes.length, ...kept)
+  }
+
+  #mutationsOf(seq: number): LocalMutation[] {
+    return this.connection.all<LocalMutation>(
+      `SELECT tbl, id, op, patch, pushed FROM ${loggedMutations} WHERE tx = ? ORDER BY n`,
+      seq,
+    )
+  }
+
+  /** Only an insert whose row is the payload, and is gone by now, has nothing to bring back. */
+  #mustBeGone({ id: transaction, mutations }: LocalCommit, left: readonly LocalMutation[]): void {
+    const rest = [...left]
+    for (const { tbl, op, id } of mutations) {
+      const [next] = rest
+      if (next?.tbl === tbl && next.op === op && next.id === id) rest.shift()
+      else if (op !== 'insert' || tableOfNumber(tbl)?.writeClass !== 'append')
+        this.failures.push(`the ${op} of ${id} in ${transaction} does not go back into the queue`)
+    }
+  }
+
+  /** Transactions that a batch has acknowledged: what was taken is kept for healing, what was not is told. */
+  acknowledged(): ReadonlySet<string> {
+    const rows = this.connection.all<{ id: string }>(
+      `SELECT id FROM sync_kept_tx UNION SELECT tx_id FROM sync_conflicts WHERE tx_id IS NOT NULL AND state <> 'blocked'`,
+    )
+    return new Set(rows.map(({ id }) => id))
   }
 
   /** Whether the process of the store died at a planned statement. */
@@ -289,7 +351,12 @@ export class SimAgent {
     if (this.#hasCut) return
     copyStore(this.path, `${this.path}.cut`)
     this.#hasCut = true
-    this.#outcomesAtCut = this.outcomes.length
+    const { outcomes, settled, requeued } = this
+    this.#atCut = {
+      outcomes: [...outcomes],
+      settled: [...settled],
+      requeued: [...requeued],
+    }
   }
 
   /** The machine loses power: the file goes back to a commit that was not flushed. Says whether there is one. */
@@ -299,7 +366,11 @@ export class SimAgent {
     copyStore(`${this.path}.cut`, this.path)
     this.#hasCut = false
     // The batches that brought these come again.
-    this.outcomes.length = this.#outcomesAtCut
+    const { outcomes = [], settled = [], requeued = [] } = this.#atCut ?? {}
+    this.outcomes.splice(0, this.outcomes.length, ...outcomes)
+    refill(this.settled, settled)
+    refill(this.requeued, requeued)
+    this.#clientId = undefined
     this.#world.trace.add(this.name, 'loses power')
     return true
   }
@@ -312,6 +383,7 @@ export class SimAgent {
     const kept = new Set(
       this.connection.all<{ id: string }>('SELECT id FROM sync_tx').map(({ id }) => id),
     )
+    for (const id of this.acknowledged()) this.settled.add(id)
     // What was acknowledged after the copy is in the queue again.
     for (const id of kept) this.settled.delete(id)
     for (const commit of this.commits.values()) {
@@ -329,7 +401,8 @@ export class SimAgent {
     const { userId, family } = this
     const twin = new SimAgent(this.#world, { name, userId, path, family, skewMs })
     for (const [id, commit] of this.commits) twin.commits.set(id, commit)
-    for (const id of this.settled) twin.settled.add(id)
+    refill(twin.settled, this.settled)
+    refill(twin.requeued, this.requeued)
     twin.decisions.copyFrom(this.decisions)
     twin.#clientId = this.#clientId
     twin.outcomes.push(...this.outcomes)

@@ -7,6 +7,8 @@ import {
 import { decodeMessage, encodeMessage, MSGPACK } from '../../sync/protocol/codec.ts'
 import {
   checksumResponseSchema,
+  healRequestSchema,
+  healResponseSchema,
   introduceRequestSchema,
   introduceResponseSchema,
   pullResponseSchema,
@@ -14,6 +16,7 @@ import {
   pushResponseSchema,
   type ChecksumResponse,
   type IntroduceRequest,
+  type HealRequest,
   type HealResponse,
   type IntroduceResponse,
   type PullResponse,
@@ -254,9 +257,12 @@ export class SimTransport implements Transport {
     return decodeMessage(introduceResponseSchema, answer, MSGPACK)
   }
 
-  /** Only asked where the centre went back, which no run does yet. */
-  async heal(): Promise<HealResponse> {
-    throw new AgentDBError('SERVER_ERROR', 'the simulated centre never goes back')
+  async heal(request: HealRequest, signal: AbortSignal): Promise<HealResponse> {
+    const body = encodeMessage(healRequestSchema, request, MSGPACK)
+    const answer = await this.#call('heal', SILENCE_MS_MAX, signal, (gone) =>
+      this.#network.centre.heal(this.#claims, body, gone),
+    )
+    return decodeMessage(healResponseSchema, answer, MSGPACK)
   }
 
   async *#follow(

@@ -2,6 +2,7 @@ import type { Stored, StoredRow } from '../../schema/codec.ts'
 import {
   agentColumns,
   mustColumn,
+  references,
   type StateMachine,
   type TableDefinition,
   type ValuePolicy,
@@ -31,6 +32,8 @@ interface Change {
 interface Stamp extends Change {
   readonly others: readonly Change[]
 }
+
+type Writer = Pick<PushNote, 'userId' | 'role'>
 
 interface OracleRow {
   readonly table: TableDefinition
@@ -89,11 +92,32 @@ export class Oracle {
   readonly #rejected = new Set<string>()
   /** Commits that the one who is looked at had surely seen. */
   #startedAfter = 0
+  /** Rows that someone deleted before they were back, and who. */
+  readonly #buried = new Map<string, readonly Writer[]>()
+  /** What the commits changed, so that it can be taken back. */
+  readonly #journal: { readonly commit: number; readonly undo: () => void }[] = []
   #touched = new Set<string>()
   #lost: Lost[] = []
 
   constructor(model: ModelDatabase) {
     this.#model = model
+  }
+
+  /** The centre is what it was at an earlier commit: it goes on from there. */
+  goBack(commit: number): void {
+    for (let last = this.#journal.at(-1); last !== undefined; last = this.#journal.at(-1)) {
+      if (last.commit <= commit) break
+      last.undo()
+      this.#journal.pop()
+    }
+    for (const [xid, of] of this.#commits) if (of > commit) this.#commits.delete(xid)
+  }
+
+  #put<V>(map: Map<string, V>, key: string, value: V): void {
+    const before = map.get(key)
+    const undo = (): void => void (before === undefined ? map.delete(key) : map.set(key, before))
+    this.#journal.push({ commit: this.#model.commits, undo })
+    map.set(key, value)
   }
 
   onCommit(transaction: Transaction, note: Note): void {
@@ -145,6 +169,10 @@ export class Oracle {
     this.#mustHaveHadRole(transaction, note)
     for (const [i, pushed] of note.transactions.entries()) {
       const outcomes = new Map(note.decisions[i]?.outcomes.map((outcome) => [outcome.n, outcome]))
+      if (note.decisions[i]?.outcomes.some(({ kind }) => kind === 'parked')) {
+        this.#checkParked(note, pushed, outcomes)
+        continue
+      }
       const isRefused = [...outcomes.values()].some(
         ({ kind }) => kind === 'rejected' || kind === 'dependency_failed',
       )
@@ -188,21 +216,29 @@ export class Oracle {
   /** Refused whole, for a reason that holds. */
   #checkRefusal(
     note: PushNote,
-    { seq, mutations }: PushNote['transactions'][number],
+    { seq, id, mutations }: PushNote['transactions'][number],
     outcomes: ReadonlyMap<number, WireOutcome>,
   ): void {
+    const isBroughtBack = note.broughtBack.has(id)
+    const isAllGone = this.#isAllGone(mutations)
     for (const [n, mutation] of mutations.entries()) {
       const outcome = outcomes.get(n)
+      must(
+        !isBroughtBack || outcome?.reason !== 'deleted' || isAllGone,
+        'I16',
+        () => `${seq} comes back, and is refused whole for ${mutation.id}, which was deleted since`,
+      )
       must(
         outcome?.kind === 'rejected' || outcome?.kind === 'dependency_failed',
         'atomic',
         () => `mutation ${seq}.${n} is ${outcome?.kind ?? 'applied'}; its siblings are refused`,
       )
       if (mutation.table !== undefined && mutation.op === 'insert')
-        this.#rejected.add(`${note.clientId}:${rowKey(mutation.table.number, mutation.id)}`)
+        this.#rejected.add(`${note.userId}:${rowKey(mutation.table.number, mutation.id)}`)
       this.#mustMayTell(note, mutation, outcome)
       if (outcome === undefined || outcome.reason === 'sibling') continue
       if (mutation.table === undefined || mutation.refusal !== undefined) continue
+      if (isBroughtBack && isAllGone) continue
       must(
         this.#isExplained(note, mutation, outcome),
         'oracle',
@@ -222,6 +258,45 @@ export class Oracle {
       'I11',
       () => `${note.userId} is told of ${table.name} ${id}, which is not in its scope`,
     )
+  }
+
+  /** Waits, whole, for a row that was never here, while such may come back. */
+  #checkParked(
+    note: PushNote,
+    { seq, mutations }: PushNote['transactions'][number],
+    outcomes: ReadonlyMap<number, WireOutcome>,
+  ): void {
+    must(note.window === 'open', 'I16', () => `${seq} is parked, and nothing can come back`)
+    must(
+      outcomes.size === mutations.length &&
+        [...outcomes.values()].every(({ kind }) => kind === 'parked'),
+      'atomic',
+      () => `${seq} is parked in part: ${JSON.stringify([...outcomes.values()])}`,
+    )
+    must(
+      mutations.some((mutation) => keysOf(mutation).some((key) => !this.#rows.has(key))),
+      'I16',
+      () => `${seq} is parked, and all that it needs is here`,
+    )
+  }
+
+  /** Whether nothing would be left of a transaction: each row was deleted, or hangs on one that was or would have been. */
+  #isAllGone(mutations: readonly Mutation[]): boolean {
+    const gone = new Set<string>()
+    return mutations.every((mutation) => {
+      const [own = '', ...parents] = keysOf(mutation)
+      const isGone = [own, ...parents].some((key) => this.#isGone(key) || gone.has(key))
+      if (isGone) gone.add(own)
+      return isGone
+    })
+  }
+
+  /** Of a row that was deleted, or hangs on one. */
+  readonly #concernsDeleted = (mutation: Mutation): boolean => keysOf(mutation).some(this.#isGone)
+
+  readonly #isGone = (key: string): boolean => {
+    const row = this.#rows.get(key)
+    return row === undefined ? this.#buried.has(key) : row.values === undefined
   }
 
   #isExplained(note: PushNote, mutation: KnownMutation, { reason }: WireOutcome): boolean {
@@ -244,8 +319,11 @@ export class Oracle {
         )
       case 'deleted':
       case 'foreign_key':
-        return [rowKey(table.number, id), ...parents].some(
-          (key) => this.#rows.has(key) && this.#rows.get(key)?.values === undefined,
+        return [rowKey(table.number, id), ...parents].some(this.#isGone)
+      case 'parent_missing':
+        return (
+          note.window === 'over' &&
+          [rowKey(table.number, id), ...parents].some((key) => !this.#rows.has(key))
         )
       case 'unique':
         return (
@@ -254,7 +332,7 @@ export class Oracle {
         )
       case 'parent_rejected':
         return [rowKey(table.number, id), ...parents].some((key) =>
-          this.#rejected.has(`${note.clientId}:${key}`),
+          this.#rejected.has(`${note.userId}:${key}`),
         )
       case 'conflict':
         return table.groups.some(({ policy }) => policy === 'reject') && row !== undefined
@@ -313,13 +391,24 @@ export class Oracle {
   ): void {
     if (mutation.table === undefined)
       throw new Violation('oracle', 'a mutation of an unknown table was accepted')
-    const { table, id, op, patch } = mutation
+    const { table, id, op } = mutation
+    const patch = note.broughtBack.has(pushed.id) ? this.#withoutGone(mutation) : mutation.patch
     const row = this.#rows.get(rowKey(table.number, id))
     const what = (): string => `${op} of ${table.name} ${id} by ${note.clientId} (${pushed.seq})`
     if (op === 'delete' && row !== undefined && row.values === undefined) return
+    if (outcome?.reason === 'deleted') return this.#passOver(note, pushed, mutation)
+    if (op === 'delete' && row === undefined && note.window === 'open')
+      return this.#bury(note, mutation)
     const values = op === 'insert' ? patch : row?.values
-    if (op === 'insert')
+    if (op === 'insert') {
       must(row === undefined, 'I10', () => `${what()}: accepted over a row that was`)
+      const buriers = this.#buried.get(rowKey(table.number, id)) ?? []
+      must(
+        !buriers.some(({ userId }) => userId === note.userId),
+        'I10',
+        () => `${what()}: accepted, and was deleted before it was back`,
+      )
+    }
     if (values === undefined) throw new Violation('oracle', `${what()}: accepted without a row`)
     must(
       this.#everMay(table, values, (find) => mayWrite(note, table.name, op, values, find)),
@@ -332,7 +421,40 @@ export class Oracle {
       this.#delete(table, id, note.clientId)
     }
     if (op === 'insert') this.#makeRow(table, { ...patch, ...this.#nextVersion(outcome) })
-    if (op === 'update') this.#merge(note, pushed, mutation, outcome)
+    if (op === 'update') this.#merge(note, pushed, { ...mutation, patch }, outcome)
+  }
+
+  /** What a transaction that comes back had written of a row that was deleted since; the rest of it stands. */
+  #passOver(
+    note: PushNote,
+    { id: transaction, seq }: PushNote['transactions'][number],
+    mutation: KnownMutation,
+  ): void {
+    must(
+      note.broughtBack.has(transaction) && this.#concernsDeleted(mutation),
+      'oracle',
+      () => `${seq}: ${mutation.op} of ${mutation.id} is passed over without need`,
+    )
+    const key = rowKey(mutation.table.number, mutation.id)
+    if (mutation.op === 'insert' && !this.#rows.has(key)) this.#bury(note, mutation)
+  }
+
+  #bury({ userId, role }: PushNote, { table, id }: KnownMutation): void {
+    const key = rowKey(table.number, id)
+    this.#put(this.#buried, key, [...(this.#buried.get(key) ?? []), { userId, role }])
+  }
+
+  /** A deletion since has set optional references to null, as it did those that were here. */
+  #withoutGone({ table, patch }: KnownMutation): StoredRow {
+    const gone = references(table).filter(({ column, target, onDelete }) => {
+      const parent = patch[column]
+      return (
+        onDelete === 'set null' &&
+        typeof parent === 'string' &&
+        this.#isGone(rowKey(mustTable(target).number, parent))
+      )
+    })
+    return { ...patch, ...Object.fromEntries(gone.map(({ column }) => [column, null])) }
   }
 
   /** Each reference that a write sets points at a row that its writer saw at some moment of the transaction (I11). */
@@ -591,7 +713,7 @@ export class Oracle {
     const key = rowKey(table.number, String(values['id']))
     const [, clock = 0, writer = null] = this.#model.meta.versions(key)[0]?.value?.made ?? []
     const made = { commit: this.#model.commits, clock, writer }
-    this.#rows.set(key, { table, values, made, stamps: new Map() })
+    this.#put(this.#rows, key, { table, values, made, stamps: new Map() })
     for (const text of uniqueTexts(table, values)) this.#everUsed.add(text)
     this.#touched.add(key)
   }
@@ -620,7 +742,7 @@ export class Oracle {
       stamps.set(column, { commit: this.#model.commits, clock, writer: by.writer, others })
     }
     const after = { ...row.values, ...values }
-    this.#rows.set(key, { ...row, values: after, stamps })
+    this.#put(this.#rows, key, { ...row, values: after, stamps })
     for (const text of uniqueTexts(table, after)) this.#everUsed.add(text)
     this.#touched.add(key)
   }
@@ -629,7 +751,7 @@ export class Oracle {
     const key = rowKey(table.number, id)
     const row = this.#rows.get(key)
     if (row?.values === undefined) return
-    this.#rows.set(key, { ...row, values: undefined, stamps: new Map() })
+    this.#put(this.#rows, key, { ...row, values: undefined, stamps: new Map() })
     this.#touched.add(key)
     for (const { table: child, column, onDelete } of referencesTo.get(table.name) ?? []) {
       for (const { table: of, values } of Array.from(this.#rows.values())) {
@@ -696,6 +818,18 @@ export class Oracle {
     )
   }
 }
+
+/** The row that a mutation is about, and those that it points at. */
+const keysOf = (mutation: Mutation): string[] =>
+  mutation.table === undefined
+    ? []
+    : [
+        rowKey(mutation.table.number, mutation.id),
+        ...references(mutation.table).flatMap(({ column, target }) => {
+          const parent = mutation.patch?.[column]
+          return typeof parent === 'string' ? [rowKey(mustTable(target).number, parent)] : []
+        }),
+      ]
 
 /** What SQL at the centre leaves to the table. */
 function defaultsOf(table: TableDefinition, nowMicros: number): StoredRow {

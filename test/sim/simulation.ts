@@ -5,12 +5,15 @@ import { newId } from '../../schema/values/id.ts'
 import { Connection } from '../../src/internal-for-sync.ts'
 import { migrateStore } from '../../src/sqlite/migrator.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
+import { references } from '../../schema/define.ts'
+import { mustTable, tableOfNumber } from '../../schema/tables.ts'
+import { decodeImage } from '../../sync/client/image.ts'
 import { encodeMessage, MSGPACK } from '../../sync/protocol/codec.ts'
 import { pushRequestSchema, type PushRequest } from '../../sync/protocol/messages.ts'
 import { SimAgent, type AgentWorld } from './agent.ts'
-import type { SimCentre, Statement } from './centre/centre.ts'
+import type { HealDecision, SimCentre, Statement } from './centre/centre.ts'
 import { ModelCentre } from './centre/model-centre.ts'
-import type { ModelDatabase } from './centre/model-database.ts'
+import { rowKey, type ModelDatabase } from './centre/model-database.ts'
 import { checkAgent, type Seen } from './checks/agent-check.ts'
 import { CentreCheck } from './checks/centre-check.ts'
 import { checkEnd } from './checks/end-check.ts'
@@ -55,6 +58,9 @@ export interface RunResult {
 
 /** Quiet must come within this virtual time once everything is healed (I13). */
 const HEAL_MS_MAX = 10 * 60_000
+/** The product's own healing window, longer than any run. */
+const WINDOW_MS = 7 * 86_400_000
+const RESTORES_MAX = 3
 
 /** Shared memory where there is some: stores are files, but no disk needs to turn. */
 export const scratch = (): string =>
@@ -106,6 +112,13 @@ interface Faults {
   readonly giving: boolean
   /** Whether the log is pruned. */
   readonly retention: boolean
+  /** The centre is put back to an earlier commit, and what its operator decides then; undefined where it never is. */
+  readonly restores: Restores | undefined
+}
+
+interface Restores {
+  readonly decision: HealDecision
+  readonly windowMs: number
 }
 
 class Simulation {
@@ -118,6 +131,10 @@ class Simulation {
   readonly #agents: SimAgent[] = []
   readonly #seen = new Map<SimAgent, Seen & { changes: number }>()
   readonly #users: string[] = []
+  /** A source of its own: runs in which the centre never goes back are what they were. */
+  readonly #restoreRandom: Random
+  /** Commits of the world's making, which stay. */
+  #firstCommits = 0
   #step = 0
   #made = 0
 
@@ -126,6 +143,7 @@ class Simulation {
     this.#folder = folder
     this.#random = new Random(options.seed, 1)
     this.#productRandom = new Random(options.seed, 2)
+    this.#restoreRandom = new Random(options.seed, 56)
   }
 
   async run(): Promise<RunResult> {
@@ -194,8 +212,8 @@ class Simulation {
       await this.#takeStep(stage, faults, locals, centrals)
       this.#check(stage)
     }
-    await this.#heal(stage)
-    await checkEnd(this.#agents, stage.model, stage.time)
+    await this.#heal(stage, faults)
+    await checkEnd(this.#agents, stage.model, stage.time, stage.centreCheck.lost)
     stage.centreCheck.atEnd()
   }
 
@@ -224,7 +242,20 @@ class Simulation {
       decisions: random.chance(0.5),
       giving: random.chance(0.4),
       retention: random.chance(0.4),
+      restores: this.#chooseRestores(),
     }
+  }
+
+  #chooseRestores(): Restores | undefined {
+    const random = this.#restoreRandom
+    if (!random.chance(0.3)) return undefined
+    const decision = random.weighted<HealDecision>([
+      [8, 'all'],
+      [1, 'after'],
+      [1, 'none'],
+    ])
+    const windowMs = random.chance(0.7) ? WINDOW_MS : random.between(5000, 180_000)
+    return { decision, windowMs }
   }
 
   #someOf(kinds: readonly string[], least: number, most: number): string[] {
@@ -236,7 +267,7 @@ class Simulation {
     )
   }
 
-  async #setUp({ world, time, centre }: Stage, faults: Faults): Promise<void> {
+  async #setUp({ world, time, centre, model }: Stage, faults: Faults): Promise<void> {
     const random = this.#random
     const roles = ['developer', 'viewer', 'operator', 'admin'] as const
     const statements: Statement[] = []
@@ -250,6 +281,7 @@ class Simulation {
     }
     if (random.chance(0.7)) statements.push(...firstRows(this.#users, random))
     await this.#settle(time, centre.execute(statements, false))
+    this.#firstCommits = model.commits
     for (let i = 0; i < random.between(2, 4); i++) {
       const userId = this.#users[i % this.#users.length] ?? ''
       const agentName = `a${++this.#made}`
@@ -310,6 +342,8 @@ class Simulation {
       [when(faults.centreCrashes, 2), 'crash the centre'],
       [when(faults.clocks, 3), 'turn a clock'],
       [when(faults.retention, 6), 'prune'],
+      [when(faults.restores !== undefined, 2), 'put the centre back'],
+      [when(faults.restores !== undefined, 3), 'decide'],
       [6, 'start'],
       [3, 'sync now'],
       [1, 'impostor'],
@@ -320,10 +354,33 @@ class Simulation {
     if (ms !== undefined) await time.advance(random.below(ms))
     else if (kind.startsWith('write')) this.#write(agent, kind, locals)
     else if (kind === 'central') await this.#central(stage, random.pick(centrals) ?? '')
+    else if (kind === 'put the centre back') this.#putBack(stage)
+    else if (kind === 'decide') await this.#decide(stage, faults)
     else await this.#disturb(stage, kind, agent)
     await time.advance(0)
     for (const each of this.#agents) if (each.hasDied) each.die()
     if (faults.powerCuts && agent.isAlive && random.chance(0.3)) agent.rememberForCut()
+  }
+
+  /** The centre is restored to a moment that is a little or a lot earlier. */
+  #putBack({ centre, model, centreCheck }: Stage): void {
+    const random = this.#restoreRandom
+    const most = model.commits - this.#firstCommits
+    if (most < 1 || model.pasts.length >= RESTORES_MAX) return
+    const back = random.between(1, random.chance(0.5) ? Math.min(most, 12) : most)
+    centre.goBack(model.commits - back)
+    centreCheck.goBack(model.commits)
+  }
+
+  /** The operator of the centre looks whether a fork of its history waits for a word. */
+  async #decide({ time, centre, model, world }: Stage, { restores }: Faults): Promise<void> {
+    if (restores === undefined) return
+    const { decision, windowMs } = restores
+    const after = decision === 'after' ? model.clock() - 5_000_000 : null
+    let count = 0
+    const decided = centre.decide(decision, after, windowMs).then((n) => void (count = n))
+    await this.#settle(time, decided)
+    if (count > 0) world.trace.add('centre', `${count} forks: heal ${decision}`)
   }
 
   #write(agent: SimAgent, kind: string, locals: readonly string[]): void {
@@ -494,19 +551,21 @@ class Simulation {
       this.#seen.set(agent, seen)
       if (agent.failures.length === 0 && seen.changes === agent.changes) continue
       seen.changes = agent.changes
-      this.#mayFork(agent)
+      this.#mayFork(agent, model)
       checkAgent(agent, model, seen)
     }
   }
 
   /** Only a file that was copied may be taken for another one. */
-  #mayFork(agent: SimAgent): void {
+  #mayFork(agent: SimAgent, model: ModelDatabase): void {
     if (!agent.isForked && !agent.hasForked) return
+    // After it went back the centre does not know all numbers any more.
+    if (model.pasts.length > 0) return
     const family = this.#agents.filter((each) => each.family === agent.family)
     must(family.length > 1, 'fork', () => `${agent.name} was never copied, and is told that it was`)
   }
 
-  async #heal(stage: Stage): Promise<void> {
+  async #heal(stage: Stage, faults: Faults): Promise<void> {
     const { world, time, centre } = stage
     world.trace.add('', 'all is healed')
     world.hooks.cancelCrash()
@@ -524,13 +583,27 @@ class Simulation {
     }))
     await this.#settle(time, centre.execute(back, false))
     for (const agent of this.#agents) if (!agent.isAlive) await this.#start(agent, world.trace)
-    const isQuiet = (): boolean => this.#agents.every((agent) => this.#isDone(agent, stage.model))
+    await this.#rest(stage, faults)
+    if (this.#agents.every((agent) => agent.isForked || agent.status?.parked === 0)) return
+    // What still waits then waits for rows whose author is no agent.
+    world.trace.add('centre', 'the window ends')
+    await this.#settle(time, centre.endWindow())
+    await this.#rest(stage, faults)
+    for (const { name, status } of this.#agents)
+      must(status?.parked === 0, 'I13', () => `${name} has parked transactions after the window`)
+  }
+
+  /** Until all agents are at the head, and what is left in their queues waits for what is not there. */
+  async #rest(stage: Stage, faults: Faults): Promise<void> {
+    const { time, model } = stage
+    const isQuiet = (): boolean => this.#agents.every((agent) => this.#isDone(agent, model))
     for (let left = HEAL_MS_MAX; left > 0; left -= 5000) {
       const done = await time.advanceUntil(isQuiet, 5000)
+      await this.#decide(stage, faults)
       this.#check(stage)
-      if (done) return
+      if (done && isQuiet()) return
     }
-    const waiting = this.#agents.filter((agent) => !this.#isDone(agent, stage.model))
+    const waiting = this.#agents.filter((agent) => !this.#isDone(agent, model))
     throw new Violation(
       'I13',
       `not at rest ${HEAL_MS_MAX / 60_000} minutes after all was healed: ${waiting.map(({ name, status }) => `${name} ${JSON.stringify(status)}`).join(', ')}`,
@@ -543,8 +616,39 @@ class Simulation {
     // Asked after every timer: what costs nothing first.
     if (head === undefined || head.snapshot.logged !== model.logged) return false
     const { status } = agent
-    return status?.pending === 0 && status.position === head.position
+    return (
+      status !== undefined &&
+      status.pending === status.parked &&
+      status.position === head.position &&
+      (model.pasts.length === 0 || agent.nonce === head.nonce) &&
+      (status.parked === 0 || (model.window() === 'open' && waitsForNothing(agent, model)))
+    )
   }
+}
+
+/** Whether what is parked needs rows that are not at the centre; what is there it would find at the next attempt. */
+function waitsForNothing({ connection }: SimAgent, model: ModelDatabase): boolean {
+  const needed = new Map<number, string[]>()
+  for (const { seq, tbl, id, patch } of connection.all<{
+    seq: number
+    tbl: number
+    id: string
+    patch: string | null
+  }>(
+    'SELECT t.seq, l.tbl, l.id, l.patch FROM sync_tx t JOIN sync_log l ON l.tx = t.seq WHERE l.pushed = 1 ORDER BY l.n',
+  )) {
+    const table = tableOfNumber(tbl)
+    if (table === undefined) continue
+    const values = patch === null ? {} : decodeImage(table, patch)
+    const parents = references(table).flatMap(({ column, target }) => {
+      const parent = values[column]
+      return typeof parent === 'string' ? [rowKey(mustTable(target).number, parent)] : []
+    })
+    needed.set(seq, [...(needed.get(seq) ?? []), rowKey(tbl, id), ...parents])
+  }
+  return [...needed.values()].every((keys) =>
+    keys.some((key) => model.meta.read(key) === undefined),
+  )
 }
 
 /** Rejections that nobody handles: of a process that died they mean nothing, any other is a mistake. */

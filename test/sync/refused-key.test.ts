@@ -38,3 +38,19 @@ test('a row whose refused change held the unique key of one that arrives is as i
   const { local, central } = await a.pull()
   expect(local).toEqual(central)
 })
+
+test('two rows that change names at the centre do so here, though both have pending changes and one wants the other’s new name', async () => {
+  const [one, two] = ['one', 'two'].map((name) => a.db.runbooks.create({ name, steps: [] }))
+  await a.sync()
+  a.db.runbooks.update(one?.id ?? '', { name: 'three' })
+  a.db.runbooks.update(two?.id ?? '', { description: 'pending' })
+  await fleet.sql(`UPDATE runbooks SET name = 'moving' WHERE id = ?`, one?.id ?? '')
+  await fleet.sql(`UPDATE runbooks SET name = 'three' WHERE id = ?`, two?.id ?? '')
+  await fleet.sql(`UPDATE runbooks SET name = 'two' WHERE id = ?`, one?.id ?? '')
+
+  const { local, central } = await a.pull()
+  expect(local).toEqual(central)
+  expect(a.db.runbooks.list().map(({ name }) => name)).toEqual(['two', 'three'])
+  await a.sync()
+  expect(a.db.runbooks.find(two?.id ?? '')).toMatchObject({ name: 'three', description: 'pending' })
+})

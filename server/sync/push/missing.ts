@@ -41,26 +41,49 @@ export async function loadMissingRows(
     'SELECT tx_id FROM sync.parked WHERE tx_id = ANY($1::text[])',
     [transactions.map(({ id }) => id)],
   )
-  const ids = new Set(waited.rows.map((row) => row.tx_id))
   // A store that heals becomes a new client, and sends first what the centre lost.
   const healed = await session.query<{ offered: number }>(
     'SELECT offered FROM sync.healed WHERE client_id = $1',
     [actor.clientId],
   )
-  const offered = healed.rows[0]?.offered ?? 0
   const { userId } = actor.principal
   const named = transactions.flatMap(({ mutations }) => mutations.flatMap(rowsOf))
-  const { rows } = await session.query<{
-    tbl: number
-    id: string
-    user_id: string
-    role: UserRole
-  }>('SELECT tbl, id, user_id, role FROM sync.tombstone WHERE id = ANY($1::uuid[])', [named])
+  const { rows } = await session.query<KnownOfMissing['buried'][number]>(
+    'SELECT tbl, id, user_id, role FROM sync.tombstone WHERE id = ANY($1::uuid[])',
+    [named],
+  )
+  return missingRows(window, {
+    waited: new Set(waited.rows.map((row) => row.tx_id)),
+    offered: healed.rows[0]?.offered ?? 0,
+    buried: rows,
+    userId,
+  })
+}
+
+/** What the tables say of rows that are not back yet, as far as a group of one client asks. */
+interface KnownOfMissing {
+  /** Transactions that have been parked. */
+  readonly waited: ReadonlySet<string>
+  /** How many transactions the client brought when its store healed. */
+  readonly offered: number
+  readonly buried: readonly {
+    readonly tbl: number
+    readonly id: string
+    readonly user_id: string
+    readonly role: UserRole
+  }[]
+  readonly userId: string
+}
+
+export function missingRows(
+  window: Exclude<Window, 'none'>,
+  { waited, offered, buried, userId }: KnownOfMissing,
+): MissingRows {
   return {
-    of: ({ id }) => (window === 'open' ? 'wait' : ids.has(id) ? 'gone' : 'unknown'),
-    isBroughtBack: ({ id, seq }) => seq <= offered || ids.has(id),
+    of: ({ id }) => (window === 'open' ? 'wait' : waited.has(id) ? 'gone' : 'unknown'),
+    isBroughtBack: ({ id, seq }) => seq <= offered || waited.has(id),
     isBuried: ({ number, owner }, id) =>
-      rows.some(
+      buried.some(
         (row) =>
           row.tbl === number &&
           row.id === id &&

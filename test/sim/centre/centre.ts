@@ -2,6 +2,8 @@ import type { StoredRow } from '../../../schema/codec.ts'
 import type { TableName } from '../../../schema/tables.ts'
 import type { PullParameters } from '../../../sync/client/transport.ts'
 
+export type HealDecision = 'all' | 'after' | 'none'
+
 export interface Claims {
   readonly userId: string
   readonly agentId: string
@@ -25,6 +27,8 @@ export interface SimCentre extends AsyncDisposable {
   introduce(claims: Claims, bytes: Uint8Array, signal: AbortSignal): Promise<Uint8Array>
   /** Batches one after another, over one connection. */
   live(claims: Claims, parameters: PullParameters, signal: AbortSignal): AsyncGenerator<Uint8Array>
+  /** What a store asks that has seen more than the centre has. */
+  heal(claims: Claims, bytes: Uint8Array, signal: AbortSignal): Promise<Uint8Array>
   checksum(claims: Claims, signal: AbortSignal): Promise<Uint8Array>
   /** SQL at the centre, past every agent: one transaction, rolled back at its end when asked. */
   execute(statements: readonly Statement[], rollBack: boolean): Promise<void>
@@ -34,4 +38,10 @@ export interface SimCentre extends AsyncDisposable {
   prune(keptMs: number): Promise<void>
   /** The database dies and comes back. */
   crash(): Promise<void>
+  /** The database comes back as it was at an earlier commit. */
+  goBack(commit: number): void
+  /** What `agentdb heal` does: decides on all forks that wait for it; says on how many. */
+  decide(decision: HealDecision, after: number | null, windowMs: number): Promise<number>
+  /** What is not back by now never will be. */
+  endWindow(): Promise<void>
 }

@@ -18,6 +18,7 @@ import { isVisible, parseSnapshot } from '../../../sync/merge/snapshot.ts'
 import type { ChecksumResponse, PullResponse } from '../../../sync/protocol/messages.ts'
 import type { Claims } from './centre.ts'
 import { tableChecksums } from './checksum.ts'
+import { DatabaseError } from './database-error.ts'
 import { imageOf } from './image.ts'
 import {
   rowKey,
@@ -47,6 +48,9 @@ interface PageStep {
   readonly first: boolean
   readonly reason: PageReason | undefined
 }
+
+const forked = (): AgentDBError =>
+  new AgentDBError('FORKED', 'the history of the centre does not contain this position')
 
 /** Writes of others at the centre are looked for this often while someone waits. */
 const POLL_MS = 200
@@ -82,8 +86,7 @@ export class ModelFeed {
     await this.#principals.bind(request.clientId, claims)
     if (request.cursor === undefined) return this.#firstPage(claims, request, principal)
     const cursor = verifyCursor(request.cursor, CURSOR_SECRET)
-    if (!this.#database.isOfThisHistory(cursor.nonce, cursor.position))
-      throw new AgentDBError('FORKED', 'the history of the centre does not contain this position')
+    if (!this.#database.isOfThisHistory(cursor.nonce, cursor.position)) throw forked()
     if (cursor.page !== undefined)
       return this.#nextPage(claims, request, { cursor, mark: cursor.page, principal })
     return this.#since(claims, request, cursor, principal, signal)
@@ -111,12 +114,16 @@ export class ModelFeed {
     signal: AbortSignal,
   ): Promise<PullResponse> {
     const deadline = performance.now() + request.waitMs
+    const lost = this.#database.pasts.length
     if (request.waitMs === 0) await this.refresh()
     let principal = known
     let { position } = cursor
     for (;;) {
       const head = this.#head
-      if (head === undefined || head.position < position) {
+      // What this has looked at up to here may never have been.
+      if (this.#database.pasts.length > lost)
+        throw new DatabaseError('57P01', 'terminating connection')
+      if (head === undefined || head.position < position || !this.#isOurs(head)) {
         await this.refresh()
         continue
       }
@@ -148,6 +155,11 @@ export class ModelFeed {
 
   #isPruned(position: number): boolean {
     return position < this.#database.floor
+  }
+
+  /** Not one that the tail remembers of a history which was lost. */
+  #isOurs(head: BatchRow): boolean {
+    return this.#database.batches.includes(head)
   }
 
   /** Undefined where it was thinned away. */
@@ -361,7 +373,7 @@ export class ModelFeed {
     await this.#advance()
     await this.#pause()
     const head = this.#database.batches.at(-1)
-    if (head === undefined || head.position === this.#head?.position) return
+    if (head === undefined || head === this.#head) return
     this.#head = head
     for (const wake of this.#waiting) wake()
   }
@@ -396,7 +408,7 @@ export class ModelFeed {
   }
 
   async #waitForBatch(position: number, ms: number, signal: AbortSignal): Promise<void> {
-    if (signal.aborted || (this.#head?.position ?? 0) > position) return
+    if (signal.aborted || (this.#head?.position ?? 0) !== position) return
     this.#poll()
     await new Promise<void>((done) => {
       const finish = (): void => {

@@ -5,6 +5,8 @@ import type { PullParameters } from '../../../sync/client/transport.ts'
 import { decodeMessage, encodeMessage, MSGPACK } from '../../../sync/protocol/codec.ts'
 import {
   checksumResponseSchema,
+  healRequestSchema,
+  healResponseSchema,
   introduceRequestSchema,
   introduceResponseSchema,
   pullResponseSchema,
@@ -13,9 +15,10 @@ import {
 } from '../../../sync/protocol/messages.ts'
 import { HEARTBEAT_MS } from '../../../sync/protocol/frames.ts'
 import type { Random } from '../random.ts'
-import type { Claims, SimCentre, Statement } from './centre.ts'
+import type { Claims, HealDecision, SimCentre, Statement } from './centre.ts'
 import { DatabaseError } from './database-error.ts'
 import { ModelFeed } from './feed.ts'
+import { ModelHeal } from './heal.ts'
 import { ModelDatabase, type CommitObserver } from './model-database.ts'
 import { Principals } from './principals.ts'
 import { ModelPush } from './push.ts'
@@ -35,6 +38,7 @@ export class ModelCentre implements SimCentre {
   readonly database: ModelDatabase
   readonly #random: Random
   readonly #push: ModelPush
+  readonly #heal: ModelHeal
   #feeds: ModelFeed[]
   readonly #newFeed: () => ModelFeed
 
@@ -44,6 +48,7 @@ export class ModelCentre implements SimCentre {
     const principals = new Principals(this.database)
     const pause = (): Promise<void> => this.#pause()
     this.#push = new ModelPush(this.database, principals, pause)
+    this.#heal = new ModelHeal(this.database, principals)
     // Pages of a few rows: that a scope is read in several must not need thousands.
     const pageRows = random.weighted([
       [2, 5000],
@@ -87,6 +92,21 @@ export class ModelCentre implements SimCentre {
     }
   }
 
+  async heal(claims: Claims, bytes: Uint8Array): Promise<Uint8Array> {
+    const request = decodeMessage(healRequestSchema, bytes, MSGPACK)
+    const feed = this.#random.pick(this.#feeds) ?? this.#newFeed()
+    const response = await onTheWire(() => this.#heal.heal(claims, request, () => feed.refresh()))
+    return encodeMessage(healResponseSchema, response, MSGPACK)
+  }
+
+  decide(decision: HealDecision, after: number | null, windowMs: number): Promise<number> {
+    return this.#heal.decide(decision, after, windowMs)
+  }
+
+  endWindow(): Promise<void> {
+    return this.#heal.endWindow()
+  }
+
   async checksum(claims: Claims): Promise<Uint8Array> {
     const feed = this.#random.pick(this.#feeds) ?? this.#newFeed()
     const sums = await onTheWire(() => feed.checksum(claims))
@@ -126,11 +146,20 @@ export class ModelCentre implements SimCentre {
     if (this.#random.chance(0.5)) this.#feeds = [this.#newFeed(), this.#newFeed()]
   }
 
+  goBack(commit: number): void {
+    this.database.goBack(commit)
+    if (this.#random.chance(0.5)) this.#feeds = [this.#newFeed(), this.#newFeed()]
+  }
+
   /** Most steps follow at once; some wait for a disk or for the processor. */
   async #pause(): Promise<void> {
     if (this.#random.chance(0.6)) return
     const ms = this.#random.longTailed(5, 400)
+    const lost = this.database.pasts.length
     await new Promise((done) => setTimeout(done, ms))
+    // Every connection was broken while the database was put back.
+    if (this.database.pasts.length > lost)
+      throw new DatabaseError('57P01', 'terminating connection')
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}

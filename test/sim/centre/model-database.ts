@@ -1,4 +1,6 @@
 import type { StoredRow } from '../../../schema/codec.ts'
+import type { UserRole } from '../../../schema/enums.ts'
+import type { Window } from '../../../server/sync/push/missing.ts'
 import type { WireConflict, WireOutcome } from '../../../sync/protocol/messages.ts'
 import { DatabaseError } from './database-error.ts'
 import { Locks, type Strength } from './locks.ts'
@@ -49,6 +51,31 @@ export interface SnapshotData {
   readonly commits: number
   /** Entries of the log that were committed, those that were dropped since included. */
   readonly logged: number
+}
+
+/** `sync.fork` */
+export interface ForkRow {
+  readonly commonNonce: string | null
+  readonly commonPosition: number
+  readonly decision: 'all' | 'after' | 'none' | null
+  readonly afterClock: number | null
+  /** Microseconds since 1970. */
+  readonly openUntil: number | null
+}
+
+/** `sync.tombstone` */
+export interface TombstoneRow {
+  readonly tbl: number
+  readonly id: string
+  readonly userId: string
+  readonly role: UserRole
+}
+
+/** What the database was, up to where a history of it reached: checks ask of it, no product code. */
+export interface Past {
+  readonly rows: VersionedMap<StoredRow>
+  readonly clients: VersionedMap<ClientRow>
+  readonly batches: readonly BatchRow[]
 }
 
 export interface BatchRow {
@@ -137,6 +164,14 @@ export class ModelDatabase {
   readonly outcomes = new VersionedMap<{ clientId: string; outcome: WireOutcome }>()
   readonly rejected = new VersionedMap<{ seq: number; n: number }>()
   readonly conflicts = new VersionedMap<WireConflict>()
+  readonly forks = new VersionedMap<ForkRow>()
+  /** By client how many transactions its store brought when it healed. */
+  readonly healed = new VersionedMap<number>()
+  /** By transaction the client that it waits for. */
+  readonly parked = new VersionedMap<string>()
+  readonly tombstones = new VersionedMap<TombstoneRow>()
+  /** Histories that were lost, the oldest first. */
+  readonly pasts: Past[] = []
   readonly log: LogRow[] = []
   readonly batches: BatchRow[] = []
   readonly histories: { nonce: string; firstPosition: number; started: number }[] = []
@@ -144,6 +179,10 @@ export class ModelDatabase {
   readonly clock: () => number
   readonly #running = new Set<Transaction>()
   readonly #onCommit: CommitObserver
+  /** Of each commit its transaction, and how many entries the log had had by then. */
+  readonly #commitRows: { readonly xid: number; readonly logged: number }[] = []
+  /** What retention dropped, and after which commit: going back brings it back. */
+  readonly #pruned: { readonly commit: number; readonly undo: () => void }[] = []
   #nextXid = 700
   #nextSeq = 1
   commits = 0
@@ -180,13 +219,22 @@ export class ModelDatabase {
 
   commit(transaction: Transaction): void {
     transaction.mustBeOpen()
+    const { xid } = transaction
+    const commit = this.commits + 1
     for (const [map, writes] of transaction.writes)
-      for (const [key, value] of writes) map.install(key, value, transaction.xid)
+      for (const [key, value] of writes) map.install(key, value, { xid, commit })
     this.log.push(...transaction.log)
     this.logged += transaction.log.length
-    this.commits += 1
+    this.commits = commit
+    this.#commitRows.push({ xid, logged: this.logged })
     this.#onCommit(transaction)
     this.#end(transaction)
+  }
+
+  /** Drops something for good, as far as nothing goes back to before. */
+  drop(work: () => void, undo: () => void): void {
+    work()
+    this.#pruned.push({ commit: this.commits, undo })
   }
 
   rollBack(transaction: Transaction): void {
@@ -205,6 +253,44 @@ export class ModelDatabase {
     for (const transaction of Array.from(this.#running)) this.rollBack(transaction)
   }
 
+  /**
+   * The server dies, and comes back with what it was at an earlier commit: what was committed since never was. Numbers
+   * of transactions, of the sequence and of positions are given out anew.
+   */
+  goBack(commit: number): void {
+    this.restart()
+    const { rows, meta, clients, applied, repeated, outcomes, rejected, conflicts } = this
+    const past = { rows: rows.goBack(commit), clients: clients.goBack(commit) }
+    this.pasts.push({ ...past, batches: [...this.batches] })
+    for (const table of [meta, applied, repeated, outcomes, rejected, conflicts])
+      table.goBack(commit)
+    for (const table of [this.forks, this.healed, this.parked, this.tombstones])
+      table.goBack(commit)
+    this.commits = commit
+    this.#commitRows.length = commit
+    while ((this.#pruned.at(-1)?.commit ?? -1) >= commit) this.#pruned.pop()?.undo()
+    const left = new Set(this.#commitRows.map(({ xid }) => xid))
+    keepFirst(this.log, ({ xid }) => left.has(xid))
+    this.logged = this.#commitRows.at(-1)?.logged ?? 0
+    keepFirst(this.batches, ({ snapshot }) => snapshot.commits < commit)
+    const head = this.batches.at(-1)?.position ?? 0
+    keepFirst(this.histories, ({ firstPosition }) => firstPosition <= head)
+    this.#nextXid = Math.max(
+      ...this.#commitRows.map(({ xid }) => xid + 1),
+      ...this.batches.map(({ snapshot }) => snapshot.xmax),
+    )
+    this.#nextSeq = Math.max(0, ...this.log.map(({ seq }) => seq)) + 1
+  }
+
+  /** The database that had a position of a history, also one that it lost; undefined where none ever had. */
+  pastOf(nonce: string | null, position: number): (Past & { batch: BatchRow }) | undefined {
+    for (const past of [this, ...this.pasts.toReversed()]) {
+      const batch = past.batches.find((each) => each.position === position && each.nonce === nonce)
+      if (batch !== undefined) return { ...pick(past), batch }
+    }
+    return undefined
+  }
+
   /** Runs `work` in a transaction; a failure of the COMMIT itself cannot happen here. */
   async transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
     const transaction = this.begin()
@@ -216,6 +302,16 @@ export class ModelDatabase {
       this.rollBack(transaction)
       throw error
     }
+  }
+
+  /** Whether rows that are not there may come back, because the centre had them and lost them. */
+  window(): Window {
+    const forks = [...this.forks.entries()].map(([, fork]) => fork)
+    if (forks.length === 0) return 'none'
+    const isOpen = forks.some(
+      ({ decision, openUntil }) => decision !== 'none' && (openUntil ?? 0) > this.clock(),
+    )
+    return isOpen ? 'open' : 'over'
   }
 
   /** Whether a position is one of this centre's past, under a nonce. */
@@ -230,4 +326,12 @@ export class ModelDatabase {
   *rowsOf(tbl: number, reader?: Transaction): Iterable<StoredRow> {
     for (const [key, row] of this.rows.entries(reader)) if (key.startsWith(`${tbl}:`)) yield row
   }
+}
+
+const pick = ({ rows, clients, batches }: Past): Past => ({ rows, clients, batches })
+
+/** Cuts off the rest of a list, from the first on that is not to be kept. */
+function keepFirst<T>(list: T[], isKept: (one: T) => boolean): void {
+  const end = list.findIndex((one) => !isKept(one))
+  if (end !== -1) list.length = end
 }

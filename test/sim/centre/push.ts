@@ -6,6 +6,12 @@ import { newId } from '../../../schema/values/id.ts'
 import { classifyFailure, refusalOf } from '../../../server/sync/push/database-failure.ts'
 import { decideTransaction } from '../../../server/sync/push/decide.ts'
 import type { Decision, DecisionContext, Write } from '../../../server/sync/push/decision.ts'
+import {
+  isParked,
+  missingRows,
+  type MissingRows,
+  type Window,
+} from '../../../server/sync/push/missing.ts'
 import { jsonRow } from '../../../server/sync/push/row-json.ts'
 import { readTransactions, type ClientTransaction } from '../../../server/sync/push/transaction.ts'
 import { WorkingState, type WorkingRow } from '../../../server/sync/push/working-state.ts'
@@ -27,7 +33,7 @@ import {
   type ModelDatabase,
   type Transaction,
 } from './model-database.ts'
-import type { Principals } from './principals.ts'
+import type { Principal, Principals } from './principals.ts'
 import { Statements } from './statements.ts'
 
 /** What a committed push was, for those who check it. */
@@ -44,9 +50,17 @@ export interface PushNote {
   readonly decisions: readonly Decision[]
   /** By transaction the batch that its base was rounded down to. */
   readonly bases: ReadonlyMap<string, number>
+  readonly window: Window
+  /** Transactions that the centre had taken once and lost. */
+  readonly broughtBack: ReadonlySet<string>
 }
 
 type Forced = DecisionContext['forced']
+
+interface Writer {
+  readonly clientId: string
+  readonly userId: string
+}
 
 const ATTEMPTS_MAX = 8
 
@@ -98,7 +112,7 @@ export class ModelPush {
 
   /** What a new client was before its store forked. */
   async introduce(claims: Claims, request: IntroduceRequest): Promise<IntroduceResponse> {
-    const { clientId, ancestor } = request
+    const { clientId, ancestor, heal } = request
     this.#principals.load(claims)
     await this.#principals.bind(clientId, claims)
     await this.#database.transaction(async (transaction) => {
@@ -112,7 +126,9 @@ export class ModelPush {
         ancestor: ancestor.clientId,
         commonClock: isOfAncestor ? common.clock : null,
       })
-      this.#inheritRejected(transaction, ancestor.clientId, clientId, () => true)
+      if (heal !== null) transaction.write(this.#database.healed, clientId, heal.offered)
+      const isCommon = (seq: number): boolean => seq <= ancestor.seq
+      this.#inheritRejected(transaction, ancestor.clientId, clientId, isCommon)
     })
     return { seq: this.#mark(clientId).seq }
   }
@@ -225,7 +241,12 @@ export class ModelPush {
     const principal = this.#principals.load(claims)
     const statements = new Statements(this.#database, transaction, clientId)
     const ancestry = this.#ancestry(transaction, clientId, todo)
-    const fresh = mark.ancestor === null ? todo : this.#passOver(transaction, clientId, todo)
+    const window = this.#database.window()
+    const fresh =
+      mark.ancestor === null && window === 'none'
+        ? todo
+        : this.#passOver(transaction, { clientId, userId: principal.userId }, todo)
+    const missing = this.#missing(transaction, { clientId, userId: principal.userId }, window)
     await lockRows(this.#database, transaction, statements, fresh)
     await this.#pause()
     const bases = new Map<string, number>()
@@ -233,6 +254,7 @@ export class ModelPush {
       principal,
       clientId,
       ancestry,
+      ...(missing && { missing }),
       keys: new Set(scopeKeys({ id: principal.userId, role: principal.role }, clientId)),
       state: workingState(this.#database, transaction, clientId, fresh),
       versions: versionsInUse(this.#database, transaction),
@@ -247,6 +269,9 @@ export class ModelPush {
       await carryOut(statements, write)
     }
     await this.#pause()
+    const broughtBack = fresh.filter((each) => missing?.isBroughtBack(each) === true)
+    if (window !== 'none')
+      recordMissing(this.#database, transaction, { clientId, ...principal, fresh }, decisions)
     record(this.#database, transaction, { clientId, fresh, last: todo.at(-1) }, decisions)
     const note: PushNote = {
       kind: 'push',
@@ -258,6 +283,8 @@ export class ModelPush {
       ancestry,
       decisions,
       bases,
+      window,
+      broughtBack: new Set(broughtBack.map(({ id }) => id)),
     }
     transaction.note = note
     await this.#pause()
@@ -266,12 +293,13 @@ export class ModelPush {
   /** Those of a store that forked: what it sent before is not applied again, only its outcome is told. */
   #passOver(
     transaction: Transaction,
-    clientId: string,
+    { clientId, userId }: Writer,
     todo: readonly ClientTransaction[],
   ): readonly ClientTransaction[] {
     return todo.filter(({ id, seq }) => {
       const first = this.#database.applied.read(id, transaction)
-      if (first === undefined || first.clientId === clientId) return true
+      if (first === undefined || this.#mark(first.clientId, transaction).userId !== userId)
+        return true
       transaction.write(this.#database.repeated, `${clientId}:${seq}`, id)
       for (const [key, { outcome }] of Array.from(this.#database.outcomes.entries(transaction))) {
         if (!key.startsWith(`${first.clientId}:${first.seq}.`)) continue
@@ -281,6 +309,24 @@ export class ModelPush {
       }
       this.#inheritRejected(transaction, first.clientId, clientId, (of) => of === first.seq)
       return false
+    })
+  }
+
+  #missing(
+    transaction: Transaction,
+    { clientId, userId }: Writer,
+    window: Window,
+  ): MissingRows | undefined {
+    if (window === 'none') return undefined
+    const { parked, healed, tombstones } = this.#database
+    return missingRows(window, {
+      waited: new Set([...parked.entries(transaction)].map(([id]) => id)),
+      offered: healed.read(clientId, transaction) ?? 0,
+      buried: [...tombstones.entries(transaction)].map(([, { userId: user_id, ...row }]) => ({
+        ...row,
+        user_id,
+      })),
+      userId,
     })
   }
 
@@ -491,6 +537,31 @@ function tellOutcome(
   tell(database, transaction, { tbl: LogKind.outcome, id: clientId, image: outcome, keys })
 }
 
+/** Which transactions wait, which wait no longer, and which rows were deleted before they were back. */
+function recordMissing(
+  database: ModelDatabase,
+  transaction: Transaction,
+  { clientId, userId, role, fresh }: Writer & Pick<Principal, 'role'> & Pick<Recorded, 'fresh'>,
+  decisions: readonly Decision[],
+): void {
+  for (const [i, { id, seq }] of fresh.entries()) {
+    const decision = decisions[i]
+    const waits = decision !== undefined && isParked(decision)
+    const before = database.parked.read(id, transaction)
+    if (waits || before !== undefined)
+      transaction.write(database.parked, id, waits ? (before ?? clientId) : undefined)
+    // Sent again, its number is known to be this store's.
+    if (waits) transaction.write(database.repeated, `${clientId}:${seq}`, id)
+    for (const { table, id: row } of decision?.tombstones ?? [])
+      transaction.write(database.tombstones, `${rowKey(table.number, row)}:${userId}`, {
+        tbl: table.number,
+        id: row,
+        userId,
+        role,
+      })
+  }
+}
+
 interface Recorded {
   readonly clientId: string
   readonly fresh: readonly ClientTransaction[]
@@ -531,8 +602,11 @@ function record(
       tell(database, transaction, { tbl: LogKind.conflict, id: image.id, image, keys })
     }
   }
-  for (const { id, seq, clock } of fresh)
-    transaction.write(database.applied, id, { clientId, seq, clock })
+  for (const [i, { id, seq, clock }] of fresh.entries()) {
+    const decision = decisions[i]
+    if (decision !== undefined && !isParked(decision))
+      transaction.write(database.applied, id, { clientId, seq, clock })
+  }
   const client = database.clients.read(clientId, transaction)
   if (client !== undefined)
     transaction.write(database.clients, clientId, { ...client, seq: last.seq, txId: last.id })

@@ -17,14 +17,27 @@ export async function pruneLog(
     await transaction.lock('floor', 'update')
     await pause()
     transaction.mustBeOpen()
-    database.floor = Math.max(database.floor, floor.position)
+    const before = database.floor
+    database.drop(
+      () => (database.floor = Math.max(before, floor.position)),
+      () => (database.floor = before),
+    )
   })
   await pause()
   const isBelow = isVisibleIn(floor.snapshot)
-  const kept = database.log.filter(({ xid }) => !isBelow(xid))
-  database.log.splice(0, database.log.length, ...kept)
+  const all = [...database.log]
+  const fill = (log: typeof all): number => database.log.splice(0, Infinity, ...log).length
+  database.drop(
+    () => fill(all.filter(({ xid }) => !isBelow(xid))),
+    () => fill(all),
+  )
   await pause()
-  thin(database.batches.filter(({ position }) => position < floor.position))
+  const below = database.batches.filter(({ position }) => position < floor.position)
+  const thinned = below.filter(({ isThinned }) => isThinned)
+  database.drop(
+    () => thin(below),
+    () => below.forEach((batch) => (batch.isThinned = thinned.includes(batch))),
+  )
 }
 
 function thin(below: readonly BatchRow[]): void {

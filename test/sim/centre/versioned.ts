@@ -1,5 +1,7 @@
 export interface Version<V> {
   readonly xid: number
+  /** Which commit of the database it was. */
+  readonly commit: number
   /** Undefined where the transaction deleted it. */
   readonly value: V | undefined
 }
@@ -45,9 +47,21 @@ export class VersionedMap<V> {
   }
 
   /** Called at commit. */
-  install(key: string, value: V | undefined, xid: number): void {
+  install(key: string, value: V | undefined, by: { xid: number; commit: number }): void {
     const versions = this.#versions.get(key)
-    if (versions === undefined) this.#versions.set(key, [{ xid, value }])
-    else versions.push({ xid, value })
+    if (versions === undefined) this.#versions.set(key, [{ ...by, value }])
+    else versions.push({ ...by, value })
+  }
+
+  /** Forgets what was committed later; returns the table as it was. */
+  goBack(commit: number): VersionedMap<V> {
+    const past = new VersionedMap<V>()
+    for (const [key, versions] of this.#versions) {
+      past.#versions.set(key, versions)
+      const kept = versions.filter((version) => version.commit <= commit)
+      if (kept.length === 0) this.#versions.delete(key)
+      else this.#versions.set(key, kept)
+    }
+    return past
   }
 }

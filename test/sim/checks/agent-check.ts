@@ -8,7 +8,7 @@ import { verifyCursor } from '../../../server/sync/cursor.ts'
 import { decodeImage } from '../../../sync/client/image.ts'
 import type { SimAgent } from '../agent.ts'
 import { CURSOR_SECRET } from '../centre/feed.ts'
-import { isVisibleIn, rowKey, type ModelDatabase } from '../centre/model-database.ts'
+import { isVisibleIn, rowKey, type ModelDatabase, type Past } from '../centre/model-database.ts'
 import { mayHold, profileOf } from './scope.ts'
 import { must, Violation } from './violation.ts'
 
@@ -21,6 +21,8 @@ interface State {
   /** In the middle of reading the whole scope: the rows are of no one position. */
   readonly page_cursor: string | null
   readonly acked_seq: number
+  /** The centre went back, and the scope is to be read again. */
+  readonly healing: number
 }
 
 const synced = allTables.filter(({ writeClass }) => writeClass !== 'push-only')
@@ -36,7 +38,7 @@ export function checkAgent(agent: SimAgent, model: ModelDatabase | undefined, se
   const { name, connection } = agent
   for (const failure of agent.failures) throw new Violation('engine', `${name}: ${failure}`)
   const state = connection.get<State>(
-    'SELECT client_id, user_id, nonce, position, cursor, page_cursor, acked_seq FROM sync_state',
+    'SELECT client_id, user_id, nonce, position, cursor, page_cursor, acked_seq, healing FROM sync_state',
   )
   if (state === undefined) throw new Violation('I14', `${name}: the store has lost its identity`)
   must(
@@ -47,7 +49,8 @@ export function checkAgent(agent: SimAgent, model: ModelDatabase | undefined, se
   seen.nonce = state.nonce
   seen.position = state.position
   checkCommits(agent, state)
-  checkPending(agent)
+  // What goes back into the queue shows once the scope was read.
+  if (state.healing === 0) checkPending(agent)
   agent.decisions.check(connection, name)
   checkLocalRules(agent, state)
   if (model !== undefined && state.cursor !== null && state.page_cursor === null)
@@ -55,10 +58,8 @@ export function checkAgent(agent: SimAgent, model: ModelDatabase | undefined, se
 }
 
 /** A local commit is in the queue until a batch has acknowledged it (I3, I14). */
-function checkCommits(
-  { name, connection, commits, settled }: SimAgent,
-  { acked_seq: acked }: State,
-): void {
+function checkCommits(agent: SimAgent, { acked_seq: acked }: State): void {
+  const { name, connection, commits, settled } = agent
   const queued = new Map(
     connection
       .all<{ id: string; seq: number; n: number }>(
@@ -66,27 +67,31 @@ function checkCommits(
       )
       .map(({ id, seq, n }) => [id, { seq, n }]),
   )
-  for (const { id, seq, mutations } of commits.values()) {
+  let known: ReadonlySet<string> | undefined
+  for (const { id, mutations } of commits.values()) {
     const row = queued.get(id)
-    if (seq <= acked || settled.has(id)) {
-      settled.add(id)
+    if (row === undefined) {
+      if (settled.has(id)) continue
+      known ??= agent.acknowledged()
+      const isEmpty = mutations.every(({ pushed }) => pushed === 0)
       must(
-        row === undefined,
-        'I9',
-        () => `${name}: transaction ${seq} is acknowledged and still in the queue`,
+        known.has(id) || isEmpty,
+        'I14',
+        () => `${name}: transaction ${id} is neither in the queue nor acknowledged (${acked})`,
       )
+      settled.add(id)
       continue
     }
     must(
-      row !== undefined,
-      'I14',
-      () => `${name}: transaction ${seq} is neither in the queue nor acknowledged (${acked})`,
+      row.seq > acked && !settled.has(id),
+      'I9',
+      () => `${name}: transaction ${row.seq} is acknowledged and still in the queue`,
     )
     must(
-      row?.n === mutations.length,
+      row.n === mutations.length,
       'I14',
       () =>
-        `${name}: transaction ${seq} had ${mutations.length} mutations, the queue has ${row?.n}`,
+        `${name}: transaction ${row.seq} had ${mutations.length} mutations, the queue has ${row.n}`,
     )
   }
 }
@@ -165,22 +170,23 @@ function checkLocalRules({ name, connection }: SimAgent, state: State): void {
 /** The same scope at the same position is the same rows (I1, I2, I11), and as much is acknowledged as had been applied (I3). */
 function checkAgainstCentre(agent: SimAgent, state: State, model: ModelDatabase): void {
   const { name, connection } = agent
-  const batch = model.batches.find(({ position }) => position === state.position)
-  if (batch === undefined || batch.nonce !== state.nonce)
+  // Where the centre went back and this store has not heard of it, that is a history which was lost.
+  const past = model.pastOf(state.nonce, state.position)
+  if (past === undefined)
     throw new Violation('I4', `${name} is at ${state.position} of ${state.nonce}, which never was`)
-  const isVisible = isVisibleIn(batch.snapshot)
-  const mark = model.clients.at(state.client_id, isVisible)
+  const isVisible = isVisibleIn(past.batch.snapshot)
+  const mark = past.clients.at(state.client_id, isVisible)
   must(
     (mark?.seq ?? 0) === state.acked_seq,
     'I3',
     () =>
       `${name} takes ${state.acked_seq} for acknowledged; at ${state.position} the centre had ${mark?.seq ?? 0}`,
   )
-  const role = roleOf(agent, state, model, isVisible)
+  const role = roleOf(agent, state, past, isVisible)
   const at = (table: TableDefinition, id: string): StoredRow | undefined =>
-    model.rows.at(rowKey(table.number, id), isVisible)
+    past.rows.at(rowKey(table.number, id), isVisible)
   const expected = new Map<string, StoredRow>()
-  for (const key of model.rows.keys()) {
+  for (const key of past.rows.keys()) {
     const [number = '', id = ''] = key.split(':')
     const table = tableOfNumber(Number(number))
     const row = table === undefined ? undefined : at(table, id)
@@ -197,13 +203,13 @@ function checkAgainstCentre(agent: SimAgent, state: State, model: ModelDatabase)
 function roleOf(
   agent: SimAgent,
   state: State,
-  model: ModelDatabase,
+  past: Past,
   isVisible: (xid: number) => boolean,
 ): string {
   const role: string = verifyCursor(state.cursor ?? '', CURSOR_SECRET).scope
   const key = rowKey(users.number, state.user_id)
-  const then = model.rows.at(key, isVisible)?.['role']
-  const since = model.rows
+  const then = past.rows.at(key, isVisible)?.['role']
+  const since = past.rows
     .versions(key)
     .filter(({ xid }) => !isVisible(xid))
     .map(({ value }) => value?.['role'])

@@ -1,3 +1,4 @@
+import { isParked } from '../../../server/sync/push/missing.ts'
 import { references, type TableDefinition } from '../../../schema/define.ts'
 import { allTables, mustTable } from '../../../schema/tables.ts'
 import type { PushNote } from '../centre/push.ts'
@@ -6,14 +7,24 @@ import { rowKey, type ModelDatabase, type Transaction } from '../centre/model-da
 import { Oracle } from '../oracle.ts'
 import type { LocalCommit } from '../agent.ts'
 import type { Trace } from '../trace.ts'
+import type { LostPart } from './end-check.ts'
 import { Violation } from './violation.ts'
+
+const refusals: ReadonlySet<string> = new Set(['rejected', 'dependency_failed'])
 
 /** Watches the centre's commits, one by one, in commit order. */
 export class CentreCheck {
   readonly #trace: Trace
-  readonly #effects = new Map<string, string>()
+  /** By transaction the client and number under which it took effect, and which commit of the centre that was. */
+  readonly #effects = new Map<
+    string,
+    { readonly as: string; readonly commit: number; readonly isRefused: boolean }
+  >()
+  /** Transactions that the centre once had, and whether they were refused then. */
+  readonly #lost = new Map<string, boolean>()
   readonly #seqs = new Map<string, number>()
-  readonly #expected = new Map<string, LocalCommit>()
+  /** By transaction: what comes back need not be all of it, and copies of a store may differ in what they still have. */
+  readonly #expected = new Map<string, readonly LocalCommit[]>()
   #model: ModelDatabase | undefined
   #oracle: Oracle | undefined
   #violation: Violation | undefined
@@ -37,6 +48,24 @@ export class CentreCheck {
           ? error
           : new Violation('simulator', String((error as Error).stack))
     }
+  }
+
+  /** The centre is what it was at an earlier commit: what came after never was. */
+  goBack(commit: number): void {
+    for (const [id, effect] of this.#effects) {
+      if (effect.commit <= commit) continue
+      this.#effects.delete(id)
+      this.#lost.set(id, effect.isRefused)
+    }
+    this.#seqs.clear()
+    for (const [client, { seq }] of this.#mustModel().clients.entries()) this.#seqs.set(client, seq)
+    this.#oracle?.goBack(commit)
+    this.#trace.add('centre', `goes back to commit ${commit}`)
+  }
+
+  readonly lost: LostPart = {
+    had: (id) => this.#lost.has(id),
+    refused: (id) => this.#lost.get(id) === true,
   }
 
   mustBeWell(): void {
@@ -65,20 +94,37 @@ export class CentreCheck {
 
   /** Once a commit is known of, the centre must get just that. */
   expect(commit: LocalCommit): void {
-    this.#expected.set(commit.id, commit)
+    this.#expected.set(commit.id, [...(this.#expected.get(commit.id) ?? []), commit])
   }
 
-  #lookAtPush({ clientId, userId, transactions, repeated }: PushNote): void {
+  #lookAtPush({
+    clientId,
+    userId,
+    transactions,
+    repeated,
+    decisions,
+    broughtBack,
+  }: PushNote): void {
+    const waiting = transactions.filter((_, i) => isParked(decisions[i] ?? { outcomes: [] }))
     const inOrder = [...transactions, ...repeated].toSorted((a, b) => a.seq - b.seq)
     for (const transaction of inOrder) {
       const { id, seq } = transaction
       this.#mustBeAsCommitted(transaction)
       this.#mustFollow(clientId, seq)
       if (repeated.includes(transaction)) continue
+      // Known twice: once as it was committed, and as it went back into the queue.
+      if ((this.#expected.get(id)?.length ?? 0) > 1 && !broughtBack.has(id))
+        throw new Violation('I16', `transaction ${id} comes back, and the centre takes it for new`)
       const before = this.#effects.get(id)
       if (before !== undefined)
-        throw new Violation('I7', `transaction ${id} took effect twice, as ${before} and ${seq}`)
-      this.#effects.set(id, `${clientId} ${seq}`)
+        throw new Violation('I7', `transaction ${id} took effect twice, as ${before.as} and ${seq}`)
+      if (waiting.includes(transaction)) continue
+      const isRefused =
+        decisions[transactions.indexOf(transaction)]?.outcomes.some(({ kind }) =>
+          refusals.has(kind),
+        ) === true
+      const { commits: commit } = this.#mustModel()
+      this.#effects.set(id, { as: `${clientId} ${seq}`, commit, isRefused })
     }
     const owner = this.#mustModel().clients.read(clientId)?.userId
     if (owner !== userId) throw new Violation('I11', `${userId} writes as a client of ${owner}`)
@@ -96,21 +142,19 @@ export class CentreCheck {
     const model = this.#mustModel()
     if (clock > model.clock())
       throw new Violation('clock', `transaction ${seq} has a clock ahead of the centre's`)
-    const commit = this.#expected.get(id)
+    const versions = this.#expected.get(id) ?? []
+    const [commit] = versions
     if (commit === undefined) return
     if (base.nonce !== commit.base.nonce || base.position !== commit.base.position)
       throw new Violation(
         'I6',
         `transaction ${seq} was based on ${commit.base.position} and comes as based on ${base.position}`,
       )
-    const sent = commit.mutations.filter(({ pushed }) => pushed === 1)
     const text = (of: readonly { readonly op: string; readonly id: string }[]): string =>
       of.map((each) => `${each.op} ${each.id}`).join(', ')
-    if (text(sent) !== text(mutations))
-      throw new Violation(
-        'I3',
-        `transaction ${seq} was ${text(sent)} and comes as ${text(mutations)}`,
-      )
+    const sent = versions.map((each) => text(each.mutations.filter(({ pushed }) => pushed === 1)))
+    if (!sent.includes(text(mutations)))
+      throw new Violation('I3', `transaction ${seq} was ${sent[0]} and comes as ${text(mutations)}`)
     for (const mutation of mutations) this.#mustBeOfProgram(mutation)
   }
 

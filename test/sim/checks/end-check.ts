@@ -1,3 +1,4 @@
+import { tableOfNumber } from '../../../schema/tables.ts'
 import type { SimAgent } from '../agent.ts'
 import type { ModelDatabase } from '../centre/model-database.ts'
 import type { VirtualTime } from '../virtual-time.ts'
@@ -8,13 +9,15 @@ export async function checkEnd(
   agents: readonly SimAgent[],
   model: ModelDatabase,
   time: VirtualTime,
+  lost: LostPart,
 ): Promise<void> {
   for (const agent of agents) {
     if (agent.isForked) continue
     await checkChecksums(agent, time)
     checkQueues(agent)
-    checkOutcomes(agent, model)
+    checkOutcomes(agent, model, lost)
     checkConflicts(agent, model)
+    checkLostRows(agent)
   }
   checkTwins(agents)
 }
@@ -53,17 +56,20 @@ function checkQueues({ name, connection }: SimAgent): void {
 }
 
 /** Every mutation of every local commit came to one outcome; all but `applied` are kept with their reason (I9). */
-function checkOutcomes(agent: SimAgent, model: ModelDatabase): void {
-  const { name, commits, outcomes, connection } = agent
+function checkOutcomes(agent: SimAgent, model: ModelDatabase, lost: LostPart): void {
+  const { name, commits, outcomes, connection, requeued } = agent
+  const withheld = withheldBy(agent)
   const told = new Map<string, string[]>()
   for (const { transactionId, n, kind } of outcomes)
     told.set(`${transactionId}.${n}`, [...(told.get(`${transactionId}.${n}`) ?? []), kind])
   for (const { id, seq, mutations } of commits.values()) {
     const effect = model.applied.read(id)
+    if (withheld.has(id) || (effect === undefined && lost.refused(id))) continue
+    if (effect === undefined && lost.had(id) && isGone(agent, mutations)) continue
     must(
       effect !== undefined,
-      'I7',
-      () => `${name}: transaction ${seq} never took effect at the centre`,
+      lost.had(id) ? 'I16' : 'I7',
+      () => `${name}: transaction ${seq} (${id}) never took effect at the centre`,
     )
     const pushed = mutations.filter((mutation) => mutation.pushed === 1)
     for (const n of pushed.keys()) {
@@ -76,7 +82,7 @@ function checkOutcomes(agent: SimAgent, model: ModelDatabase): void {
         () => `${name}: mutation ${seq}.${n} has the outcomes [${heard.join(', ')}]`,
       )
       must(
-        heard.every((kind) => kind === central),
+        heard.every((kind) => kind === central) || lost.refused(id),
         'I9',
         () =>
           `${name}: mutation ${seq}.${n} is told ${heard.join(', ')}; the centre said ${central}`,
@@ -87,7 +93,9 @@ function checkOutcomes(agent: SimAgent, model: ModelDatabase): void {
         n,
       )
       must(
-        kept.length === (central === 'applied' ? 0 : 1),
+        // What became of it in a history that was lost is kept, too. What was refused there a late message may have brought
+        // once more.
+        kept.length === (central === 'applied' ? 0 : 1) || requeued.has(id) || lost.refused(id),
         'I9',
         () => `${name}: mutation ${seq}.${n} was ${central}; kept are ${JSON.stringify(kept)}`,
       )
@@ -108,6 +116,53 @@ function checkConflicts({ name, userId, connection }: SimAgent, model: ModelData
       'I8',
       () => `${name} was never told that a value of ${table} ${rowId} lost (${id})`,
     )
+}
+
+/** What the centre had taken and lost when it went back. */
+export interface LostPart {
+  had(transactionId: string): boolean
+  /** Refused then: nothing of it could be lost, and it is not sent again. */
+  refused(transactionId: string): boolean
+}
+
+/** Transactions that were not sent again, as the operator decided. */
+const withheldBy = ({ connection }: SimAgent): ReadonlySet<string> =>
+  new Set(
+    connection
+      .all<{ id: string }>(
+        `SELECT tx_id AS id FROM sync_conflicts WHERE reason = 'centre_restored'`,
+      )
+      .map(({ id }) => id),
+  )
+
+/** A transaction has nothing to bring back that only made rows which its store does not have any more. */
+const isGone = (
+  { connection }: SimAgent,
+  mutations: readonly { readonly tbl: number; readonly id: string; readonly op: string }[],
+): boolean =>
+  mutations.every(({ tbl, id, op }) => {
+    const table = tableOfNumber(tbl)
+    return (
+      op === 'insert' &&
+      table?.writeClass === 'append' &&
+      connection.get(`SELECT 1 FROM ${table.name} WHERE id = ?`, id) === undefined
+    )
+  })
+
+/** What is set aside, since the centre lost it, is not here as well. */
+function checkLostRows({ name, connection }: SimAgent): void {
+  for (const { tbl, id } of connection.all<{ tbl: number; id: string }>(
+    'SELECT tbl, id FROM sync_lost',
+  )) {
+    const table = tableOfNumber(tbl)
+    const isHere =
+      connection.get(
+        `SELECT 1 FROM ${table?.name} t WHERE id = ? AND NOT EXISTS (SELECT 1 FROM sync_stub s WHERE s.id = t.id AND s.tbl = ?)`,
+        id,
+        tbl,
+      ) !== undefined
+    must(!isHere, 'I16', () => `${name}: ${table?.name} ${id} is here, and set aside as lost`)
+  }
 }
 
 /** Agents of one user show the same. */

@@ -11,6 +11,7 @@ import {
   decisionOfConflictMistakes,
   engineMistakes,
 } from './engine.ts'
+import { healingMistakes } from './healing.ts'
 import { plant } from './plant.ts'
 
 const mistakes = [
@@ -22,6 +23,7 @@ const mistakes = [
   ...givingMistakes,
   ...retentionMistakes,
   ...transactionMistakes,
+  ...healingMistakes,
 ]
 
 /** A checker that finds nothing shows nothing: each of these was made, or nearly made, once. */
