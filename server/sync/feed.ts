@@ -167,7 +167,7 @@ export class Feed {
     })
   }
 
-  async #mustBeOurs(cursor: Cursor): Promise<void> {
+  async #mustBeOurs(cursor: Pick<Cursor, 'nonce' | 'position'>): Promise<void> {
     const { head } = this.#tail
     if (head?.nonce === cursor.nonce && cursor.position <= head.position) return
     if (await isOfThisHistory(this.#database, cursor.nonce, cursor.position)) return
@@ -182,9 +182,12 @@ export class Feed {
     // Whoever waits is woken; whoever does not wants all that is committed by now.
     if (request.waitMs === 0) await this.#tail.refresh()
     let principal = known
-    let { position } = cursor
+    let { position, nonce } = cursor
     for (;;) {
       const head = this.#mustHead()
+      // Another life of the database has begun, perhaps of one that went back to before where the client stands.
+      if (head.nonce !== nonce) await this.#mustBeOurs({ nonce, position })
+      nonce = head.nonce
       const entries = await this.#entries(position, head, keysOf(principal, request.clientId))
       if (entries === undefined) return this.#firstPage(request, principal, 'history_pruned')
       // Where the span changed the user, role and status are read again: at least as new as what it holds.
@@ -213,6 +216,8 @@ export class Feed {
     const from = await batchAt(this.#database, position)
     if (from === undefined) return undefined
     const entries = await readLog(this.#database, { from: from.snapshot, to: head.snapshot }, keys)
+    if (!(await isOfThisHistory(this.#database, head.nonce, head.position)))
+      throw new AgentDBError('DATABASE_UNREACHABLE', 'the database of the centre went back')
     // Asked after reading: what was dropped meanwhile is missing from what was read.
     return position < (await floorOf(this.#database)) ? undefined : entries
   }

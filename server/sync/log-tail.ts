@@ -142,14 +142,28 @@ export class LogTail {
       this.#head = (await latestBatch(this.#database)) ?? (await advance(this.#database, true))
       return
     }
-    if (made?.position === before.position + 1) await this.#read(made)
-    else for (const batch of await this.#batchesAfter(before.position)) await this.#read(batch)
+    if (made?.position === before.position + 1 && made.nonce === before.nonce) {
+      await this.#read(made)
+    } else {
+      const [stands, ...later] = await this.#batchesFrom(before.position)
+      const isPast = stands?.position === before.position && stands.nonce === before.nonce
+      if (!isPast) await this.#beginAnew()
+      else for (const batch of later) await this.#read(batch)
+    }
     if (this.#head !== before) for (const wake of this.#waiting) wake()
   }
 
-  async #batchesAfter(position: number): Promise<Batch[]> {
+  /** The database went back under this server, to before what it has read: none of that is its past any more. */
+  async #beginAnew(): Promise<void> {
+    this.#recent = []
+    this.#bytes = 0
+    this.#head = await latestBatch(this.#database)
+    this.#made = this.#head?.position ?? 0
+  }
+
+  async #batchesFrom(position: number): Promise<Batch[]> {
     const { rows } = await this.#database.query<Batch>(
-      'SELECT position, nonce, snapshot::text AS snapshot FROM sync.batch WHERE position > $1 ORDER BY position',
+      'SELECT position, nonce, snapshot::text AS snapshot FROM sync.batch WHERE position >= $1 ORDER BY position',
       [position],
     )
     return rows

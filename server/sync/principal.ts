@@ -32,7 +32,7 @@ export async function loadPrincipal(
 export const keysOf = (principal: Principal, clientId: string): string[] =>
   scopeKeys({ id: principal.userId, role: principal.role }, clientId)
 
-/** Bindings that a server remembers; they never change. */
+/** Bindings that a server remembers; they never change, but may be lost with the database. */
 const REMEMBERED_MAX = 100_000
 
 interface Binding {
@@ -47,6 +47,12 @@ interface Binding {
  */
 export class ClientBindings {
   readonly #known = new Map<string, Binding>()
+
+  /** Where the database went back to before a binding, under a server that remembers it. */
+  async bindAgain(session: Session, clientId: string, principal: Principal): Promise<void> {
+    this.#known.delete(clientId)
+    await this.bind(session, clientId, principal)
+  }
 
   async bind(session: Session, clientId: string, principal: Principal): Promise<void> {
     let bound = this.#known.get(clientId)

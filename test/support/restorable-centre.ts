@@ -70,6 +70,13 @@ export class RestorableCentre implements Centre {
     })
   }
 
+  /** The same under a server process that lives on, as in a failover that loses the last commits. */
+  async restoreUnderServer(): Promise<void> {
+    await this.#postgres.kill9()
+    this.#copy(this.#backupDir, this.#postgres.dataDir)
+    await this.#postgres.restart()
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#server.close()
     await this.#postgres.stop()

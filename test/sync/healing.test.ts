@@ -34,9 +34,21 @@ afterEach(async () => {
   agents = []
 })
 
-async function agentOf(user: TestUser, agentId = `agent-${newId()}`): Promise<TestAgent> {
-  const agent = await openAgent(centre, user, { path: folder.file(`${newId()}.db`), agentId })
+async function agentOf(
+  user: TestUser,
+  agentId = `agent-${newId()}`,
+  start = false,
+): Promise<TestAgent> {
+  const path = folder.file(`${newId()}.db`)
+  const agent = await openAgent(centre, user, { path, agentId, start })
   agents.push(agent)
+  return agent
+}
+
+/** One with a live stream. */
+async function openLive(user: TestUser): Promise<TestAgent> {
+  const agent = await agentOf(user, undefined, true)
+  await vi.waitFor(() => expect(agent.sync.status().state).toBe('live'), { timeout: 20_000 })
   return agent
 }
 
@@ -166,6 +178,41 @@ describe('after the centre was restored to an earlier point, and its operator wa
       expect(outcomes.filter(({ kind }) => kind === 'rejected')).toEqual([])
       expect(db.lostRows.list()).toEqual([])
     }
+  })
+
+  test('all is back, too, under a server that lived on while its database went back', async () => {
+    const one = await agentOf(ada)
+    const two = await agentOf(ada)
+    const talk = one.db.conversations.create({ title: 'before' }).id
+    await syncAll(one, two)
+    await centre.backup()
+    await syncAll(one, two)
+    const live = await openLive(ada)
+    // Bound after the backup: the database does not know it any more, the server does.
+    const late = await agentOf(ada)
+    await syncAll(late)
+    for (const agent of [one, two, late]) {
+      say(agent, talk, 'lost')
+      await syncAll(one, two, late)
+    }
+    await vi.waitFor(() => expect(live.db.messages.list()).toHaveLength(3), { timeout: 20_000 })
+
+    await centre.restoreUnderServer()
+    await vi.waitFor(
+      () => expect(live.sync.status().lastError).toMatchObject({ code: 'HEALING_PENDING' }),
+      { timeout: 60_000, interval: 100 },
+    )
+    for (const agent of [one, two, late]) await mustWait(agent)
+    // The new line grows past where the old one was.
+    const other = await agentOf(bob)
+    for (let n = 0; n < 6; n++) {
+      other.db.conversations.create({ title: `${n}` })
+      await other.sync.now()
+    }
+    await operator('--all')
+    await mustAgree(one, two, late, live)
+    expect(live.db.messages.list().map(({ content }) => content)).toEqual(['lost', 'lost', 'lost'])
+    expect(live.db.conversations.find(talk)).toMatchObject({ total_cost_cents: 3 })
   })
 
   test('who heals while others have gone on overwrites nothing newer, and what lost is on record', async () => {

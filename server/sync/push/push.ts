@@ -69,6 +69,7 @@ export class PushService {
     const transactions = readTransactions(request, this.#clock())
     mustBeContiguous(transactions)
     const start = await readWatermark(this.#database, pusher.clientId, '')
+    if (!start.isBound) await this.#bindings.bindAgain(this.#database, pusher.clientId, principal)
     await mustBeSameStore(this.#database, pusher.clientId, start, request.previous, transactions)
     const todo = transactions.filter(({ seq }) => seq > start.seq)
     mustBeKnown(todo)
@@ -86,7 +87,7 @@ export class PushService {
   /** A store that forked, under its new client: what it was is known before anything of it is decided. */
   async introduce(claims: Claims, request: IntroduceRequest): Promise<IntroduceResponse> {
     const principal = await loadPrincipal(this.#database, claims)
-    await this.#bindings.bind(this.#database, request.clientId, principal)
+    await this.#bindings.bindAgain(this.#database, request.clientId, principal)
     await this.#database.transaction((session) => recordAncestor(session, principal, request))
     const { seq } = await readWatermark(this.#database, request.clientId, '')
     return { seq }

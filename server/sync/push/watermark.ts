@@ -6,6 +6,8 @@ import type { ClientTransaction } from './transaction.ts'
 
 /** Where a client's watermark stands. */
 export interface Watermark {
+  /** Whether the client is bound to its user; not where the database went back to before that. */
+  readonly isBound: boolean
   readonly seq: number
   readonly id: string | null
   /** The client that its store was before it forked. */
@@ -36,6 +38,7 @@ export async function readWatermark(
   const [row] = rows
   const open = row?.open ?? undefined
   return {
+    isBound: row !== undefined,
     seq: row?.seq ?? 0,
     id: row?.tx_id ?? null,
     ancestor: row?.ancestor ?? null,
