@@ -33,6 +33,7 @@ export const errorCodes = [
   'SCHEMA_BEHIND',
   'FORKED',
   'STORE_FORKED',
+  'NOT_INTRODUCED',
   'HEALING_PENDING',
   'TOO_LARGE',
   'SERVER_ERROR',

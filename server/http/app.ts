@@ -54,6 +54,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   SCHEMA_BEHIND: 409,
   FORKED: 409,
   STORE_FORKED: 409,
+  NOT_INTRODUCED: 409,
   TOO_LARGE: 413,
   OVERLOADED: 503,
   DATABASE_UNREACHABLE: 503,

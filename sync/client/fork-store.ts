@@ -111,6 +111,12 @@ export function ancestorToTell(connection: Connection): Ancestor | undefined {
   return { ancestor, heal }
 }
 
+/** How many transactions went back to the head of the queue when the store last healed. */
+export function lastOffered(connection: Connection): number {
+  const row = connection.get<{ ancestor: string | null }>('SELECT ancestor FROM sync_state')
+  return row?.ancestor == null ? 0 : ((JSON.parse(row.ancestor) as Kept).heal?.offered ?? 0)
+}
+
 /** The centre knows the ancestor of a client, and has all that was pending when it forked. */
 export function markIntroduced(connection: Connection, clientId: string): void {
   // Asked after every push: a store at rest must not be written to, be it with what stands there.

@@ -10,6 +10,7 @@ import type { PushRequest, PushTransaction, Shape } from '../protocol/messages.t
 import { decodeImage } from './image.ts'
 import { centreSchema, holdNewer, patchFor } from './newer-schema.ts'
 import { PARKED_FROM } from './parked.ts'
+import { ancestorToTell } from './fork-store.ts'
 
 /** Most mutations and characters of patches in one push; a transaction that is larger goes alone. */
 const PUSH_MUTATIONS_WANTED = 500
@@ -97,6 +98,7 @@ export class Outbox {
       clientId: readIdentity(this.#connection).clientId,
       schema: SCHEMA_VERSION,
       previous: this.#before(first.seq),
+      ...(ancestorToTell(this.#connection) === undefined ? {} : { introduced: true }),
       shapes: shapes.list,
       transactions,
     }

@@ -86,7 +86,7 @@ export class Pusher {
 
   /**
    * Where to go on; undefined where the queue is another now: the centre has other work under these numbers, and the store
-   * forked, or does not know yet what it was sent.
+   * forked, or does not know yet what it was sent; or where the centre went back and lost the introduction.
    */
   async #push(request: PushRequest): Promise<number | undefined> {
     const { connection, transport, signal, onStoreFork } = this.#options
@@ -94,6 +94,10 @@ export class Pusher {
       return (await transport.push(request, signal)).nextSeq
     } catch (error) {
       if (hasCode(error, 'SCHEMA_BEHIND') && noteCentreIsBehind(connection)) return undefined
+      if (hasCode(error, 'NOT_INTRODUCED')) {
+        this.#introduced = undefined
+        return undefined
+      }
       if (!hasCode(error, 'STORE_FORKED')) throw error
       onStoreFork(request.clientId, error)
       return undefined

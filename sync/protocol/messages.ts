@@ -40,6 +40,8 @@ export const pushFieldsSchema = z.object({
   schema: whole,
   /** The transaction before the first one here, or null where there is none. */
   previous: z.object({ seq: whole, id: transactionId }).nullable(),
+  /** The store was another client before, and has told so; a centre that does not know of that asks to be told again. */
+  introduced: z.boolean().optional(),
   shapes: z.array(shapeSchema).max(500),
   transactions: z
     .array(

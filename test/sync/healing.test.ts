@@ -10,6 +10,13 @@ import { createUser, openAgent, type TestAgent, type TestUser } from '../support
 import { TestAgent as MortalAgent, type Fault } from '../support/fleet.ts'
 import { RestorableCentre } from '../support/restorable-centre.ts'
 import { connectionOf, scratchFolder, type ScratchFolder } from '../support/store.ts'
+import {
+  insert,
+  newTransactionId,
+  pushRequest,
+  WireClient,
+  wireClient,
+} from '../support/wire-client.ts'
 
 let centre: RestorableCentre
 let folder: ScratchFolder
@@ -433,6 +440,41 @@ test('what a transaction wrote beside a row that was deleted since comes back, a
   expect(one.db.syncConflicts.list()).toMatchObject([
     { state: 'superseded', reason: 'deleted', rowId: gone, op: 'insert' },
   ])
+})
+
+test('a push under a client whose introduction was lost with the centre is not taken for new work', async () => {
+  const before = await wireClient(centre, ada, 'forked')
+  const after = new WireClient(centre.url, before.token)
+  const talk = newId()
+  const made = {
+    seq: 1,
+    id: newTransactionId(),
+    mutations: [insert('conversations', { id: talk, user_id: ada.id, title: 'once' })],
+  }
+  await before.mustSend(pushRequest(before.clientId, [made]))
+  await centre.backup()
+  const introduce = async (): Promise<void> => {
+    const ancestor = { clientId: before.clientId, seq: 0, id: null }
+    const response = await fetch(new URL('/sync/v1/introduce', centre.url), {
+      method: 'POST',
+      headers: { authorization: `Bearer ${before.token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ clientId: after.clientId, ancestor, heal: null }),
+    })
+    expect(response.status).toBe(200)
+  }
+  await introduce()
+  await centre.restoreUnderServer()
+  const again = { ...pushRequest(after.clientId, [made]), introduced: true }
+  await vi.waitFor(
+    async () =>
+      expect(await after.mustFail(again)).toMatchObject({ status: 409, code: 'NOT_INTRODUCED' }),
+    { timeout: 20_000 },
+  )
+  await introduce()
+  const applied = await count('sync.applied')
+  await after.mustSend(again)
+  expect(await after.outcomes()).toEqual([])
+  expect(await count('sync.applied')).toBe(applied)
 })
 
 describe('where the operator does not want everything back', () => {

@@ -28,7 +28,12 @@ import {
   type ClientTransaction,
   type Refusal,
 } from './transaction.ts'
-import { mustBeContiguous, mustBeSameStore, readWatermark } from './watermark.ts'
+import {
+  mustBeContiguous,
+  mustBeSameStore,
+  mustNeedNoIntroduction,
+  readWatermark,
+} from './watermark.ts'
 import { loadWorkingState } from './working-state.ts'
 import { writeRows } from './write.ts'
 
@@ -64,12 +69,16 @@ export class PushService {
 
   async push(claims: Claims, request: PushRequest): Promise<PushResponse> {
     const principal = await loadPrincipal(this.#database, claims)
-    await this.#bindings.bind(this.#database, request.clientId, principal)
+    const start = await readWatermark(this.#database, request.clientId, '')
+    if (start.isBound) {
+      await this.#bindings.bind(this.#database, request.clientId, principal)
+    } else {
+      mustNeedNoIntroduction(request)
+      await this.#bindings.bindAgain(this.#database, request.clientId, principal)
+    }
     const pusher: Pusher = { claims, clientId: request.clientId }
     const transactions = readTransactions(request, this.#clock())
     mustBeContiguous(transactions)
-    const start = await readWatermark(this.#database, pusher.clientId, '')
-    if (!start.isBound) await this.#bindings.bindAgain(this.#database, pusher.clientId, principal)
     await mustBeSameStore(this.#database, pusher.clientId, start, request.previous, transactions)
     const todo = transactions.filter(({ seq }) => seq > start.seq)
     mustBeKnown(todo)

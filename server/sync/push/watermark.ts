@@ -18,6 +18,15 @@ export interface Watermark {
   readonly window: Window
 }
 
+/** A store that forked has told what it was; where the centre went back to before that, it would take it for new. */
+export function mustNeedNoIntroduction({ introduced }: PushRequest): void {
+  if (introduced !== true) return
+  throw new AgentDBError(
+    'NOT_INTRODUCED',
+    'the centre has lost what this store was before it forked: it is to tell again',
+  )
+}
+
 /** Where the centre is with a client; with the lock nobody else moves it. */
 export async function readWatermark(
   session: Session,

@@ -14,6 +14,7 @@ import {
 } from '../../../server/sync/push/missing.ts'
 import { jsonRow } from '../../../server/sync/push/row-json.ts'
 import { readTransactions, type ClientTransaction } from '../../../server/sync/push/transaction.ts'
+import { mustNeedNoIntroduction } from '../../../server/sync/push/watermark.ts'
 import { WorkingState, type WorkingRow } from '../../../server/sync/push/working-state.ts'
 import { parseSnapshot, type Snapshot } from '../../../sync/merge/snapshot.ts'
 import type {
@@ -82,6 +83,7 @@ export class ModelPush {
   async push(claims: Claims, request: PushRequest): Promise<PushResponse> {
     const { clientId } = request
     this.#principals.load(claims)
+    if (this.#database.clients.read(clientId) === undefined) mustNeedNoIntroduction(request)
     await this.#principals.bind(clientId, claims)
     const transactions = readTransactions(request, this.#database.clock())
     const mark = this.#mark(clientId)
