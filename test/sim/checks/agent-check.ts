@@ -9,6 +9,7 @@ import { decodeImage } from '../../../sync/client/image.ts'
 import type { SimAgent } from '../agent.ts'
 import { CURSOR_SECRET } from '../centre/feed.ts'
 import { isVisibleIn, rowKey, type ModelDatabase, type Past } from '../centre/model-database.ts'
+import { equal } from './equal.ts'
 import { mayHold, profileOf } from './scope.ts'
 import { must, Violation } from './violation.ts'
 
@@ -279,8 +280,3 @@ function compare(
 
 const show = (value: Stored | undefined): string =>
   value instanceof Uint8Array ? Buffer.from(value).toString('hex') : JSON.stringify(value)
-
-export const equal = (a: Stored | undefined, b: Stored | undefined): boolean =>
-  a instanceof Uint8Array && b instanceof Uint8Array
-    ? Buffer.compare(a, b) === 0
-    : (a ?? null) === (b ?? null)
