@@ -17,10 +17,10 @@ export async function pruneLog(
     await transaction.lock('floor', 'update')
     await pause()
     transaction.mustBeOpen()
-    const before = database.floor
+    const former = database.floor
     database.drop(
-      () => (database.floor = Math.max(before, floor.position)),
-      () => (database.floor = before),
+      () => (database.floor = Math.max(former, floor.position)),
+      () => (database.floor = former),
     )
   })
   await pause()
