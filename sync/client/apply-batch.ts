@@ -11,7 +11,7 @@ import { completed, decodeBase, encodeImage, stubImage } from './image.ts'
 import { cameOf, expectRows, isAwaited } from './hydration.ts'
 import { LostRows } from './lost-rows.ts'
 import { OutcomeLog, type Outcome } from './outcome-log.ts'
-import { pendingOf, visibleRow } from './pending.ts'
+import { pendingOf, visibleRow, type PendingMutation } from './pending.ts'
 import { PendingStatistics, withStatistics } from './pending-statistics.ts'
 import { namesAt, PlaceholderMarks } from './placeholder-marks.ts'
 import { rowReader } from './received-row.ts'
@@ -194,6 +194,7 @@ class BatchApplication {
     // The store forgets the base of what is not pending any more; settled again, the row must not count as made here.
     if (this.#acknowledged.delete(keyOf(ref))) this.#incoming.set(keyOf(ref), base)
     this.#keepBase(ref, base, pending.length > 0 || delta !== undefined)
+    this.#countDeleted(ref, pending)
     const patched = visibleRow(table, base, pending, current)
     // A pending change of a row that is gone has nowhere to show; it must not just vanish (I3).
     if (patched === null && pending.findLast(({ blocked }) => !blocked)?.op === 'update')
@@ -207,6 +208,21 @@ class BatchApplication {
         current,
         pending.some(({ blocked }) => !blocked),
       )
+  }
+
+  /**
+   * A pending delete takes a message off the statistics of its conversation while the centre counts it. When the message
+   * comes or goes, its conversation may have been settled before it, also in an earlier page: it is settled again.
+   */
+  #countDeleted({ table, id }: RowRef, pending: readonly PendingMutation[]): void {
+    if (table.name !== 'messages' || !this.#incoming.has(keyOf({ table, id }))) return
+    if (pending.at(-1)?.op !== 'delete') return
+    const row = this.#connection.get<{ ref: string }>(
+      `SELECT ref FROM sync_log WHERE id = ? AND tbl = ? AND op = 'delete' AND ref IS NOT NULL`,
+      id,
+      table.number,
+    )
+    if (row !== undefined) this.#enqueue({ table: mustTable('conversations'), id: row.ref })
   }
 
   /** The most of a first sync: a row that is not here, and nothing is pending. */

@@ -153,7 +153,9 @@ export class Statements {
     }
     for (const { ref, column } of cleans) {
       const row = this.read(ref.table, ref.id)
-      if (row !== undefined && row[column] !== null)
+      // While this waited for its lock it may have been pointed elsewhere.
+      const isHanging = gone.some((each) => each.ref.id === row?.[column])
+      if (row !== undefined && isHanging)
         this.#updateNow(ref.table, row, { ...row, [column]: null })
     }
     for (const { ref, row } of gone) this.#captureDelete(ref, row)
