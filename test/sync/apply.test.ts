@@ -86,6 +86,28 @@ describe('a pending mutation', () => {
     await mustEqualCentre(a)
   })
 
+  test('that deletes a message is counted once while its conversation goes to another user and comes back', async () => {
+    const other = await fleet.addUser()
+    const conversation = a.db.conversations.create({ title: 'x' })
+    const [doomed] = ['first', 'second'].map((content) =>
+      a.db.messages.create({ conversation_id: conversation.id, role: 'user', content }),
+    )
+    await everyoneSyncs()
+    a.db.messages.delete(doomed?.id ?? '')
+    const count = (): number | null | undefined =>
+      a.db.conversations.find(conversation.id)?.message_count
+    expect(count()).toBe(1)
+    await fleet.sql(`UPDATE conversations SET user_id = '${other}' WHERE id = '${conversation.id}'`)
+    await a.pull()
+    expect(count()).toBeUndefined()
+    await fleet.sql(
+      `UPDATE conversations SET user_id = '${userId}' WHERE id = '${conversation.id}'`,
+    )
+    await a.pull()
+    expect(count()).toBe(1)
+    expect(a.db.messages.list()).toHaveLength(1)
+  })
+
   test('is merged against what its writer had seen when it committed, not when it was sent', async () => {
     const incident = a.db.incidents.create({ title: 'first', severity: 'low', source: 'x' })
     await everyoneSyncs()
