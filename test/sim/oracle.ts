@@ -150,6 +150,10 @@ export class Oracle {
       const payload = String(row['payload'])
       const named = JSON.parse(payload) as Record<string, unknown> | null
       if (row['user_id'] !== from || named?.['conversation_id'] !== id || from === to) continue
+      // One that came while the conversation was given away is taken along or stays: its maker had the text.
+      const key = rowKey(of.number, String(row['id']))
+      const isMeanwhile = (this.#rows.get(key)?.made.commit ?? 0) > this.#startedAfter
+      if (isMeanwhile && this.#model.rows.read(key)?.['user_id'] === from) continue
       const moved = named['user_id'] === from ? { payload: payload.replace(from, to) } : {}
       this.#setValues(of, String(row['id']), { user_id: to, ...moved }, by)
     }

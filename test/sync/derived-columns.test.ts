@@ -1,4 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { agentColumns } from '../../schema/define.ts'
+import { mustTable } from '../../schema/tables.ts'
+import { readIdentity } from '../../src/internal-for-sync.ts'
+import { applyBatch } from '../../sync/client/apply-batch.ts'
+import type { PullResponse } from '../../sync/protocol/messages.ts'
 import { Fleet, type TestAgent } from '../support/fleet.ts'
 
 let fleet: Fleet
@@ -38,6 +43,58 @@ describe('statistics of a conversation', () => {
     expect(a.db.conversations.find(conversationId)).toMatchObject({
       message_count: 1,
       total_tokens: 7,
+    })
+  })
+
+  test('leave out a message that is deleted here, also when its conversation was given away and came back', async () => {
+    const other = await fleet.addUser()
+    const message = { conversation_id: conversationId, role: 'user', tokens_used: 7 } as const
+    const { id } = a.db.messages.create({ ...message, content: 'deleted' })
+    for (const agent of [a, b, a]) await agent.sync()
+    a.db.messages.delete(id)
+    const give = (to: string): Promise<unknown> =>
+      fleet.sql('UPDATE conversations SET user_id = ? WHERE id = ?', to, conversationId)
+    await give(other)
+    await a.pull()
+    expect(a.db.conversations.find(conversationId)).toBeUndefined()
+    await give(a.userId)
+
+    await a.pull()
+    expect(a.engine.status().pending).toBe(1)
+    expect(a.db.messages.list()).toEqual([])
+    expect(a.db.conversations.find(conversationId)).toMatchObject({
+      message_count: 0,
+      total_tokens: 0,
+    })
+  })
+
+  test('do not take off again a message that a whole scope no longer has, by its last page', async () => {
+    const message = { conversation_id: conversationId, role: 'user', tokens_used: 7 } as const
+    const { id } = a.db.messages.create({ ...message, content: 'deleted' })
+    await a.sync()
+    a.db.messages.delete(id)
+    const table = mustTable('conversations')
+    const columns = [...agentColumns(table)]
+    const { connection } = a
+    const state = connection.get<{ nonce: string; position: number; cursor: string }>(
+      'SELECT nonce, position, cursor FROM sync_state',
+    )
+    const row = connection.get<Record<string, string>>('SELECT * FROM conversations')
+    if (state === undefined || row === undefined) throw new Error('the store is empty')
+    const take = (first: boolean, last: boolean, rows: PullResponse['rows']): void => {
+      const page = { first, last, rows: 1, total: 1 }
+      const nothing = { gone: [], watermark: null, outcomes: [], conflicts: [] }
+      const shapes = [{ table: table.number, columns }]
+      const batch = { ...state, ...nothing, clock: 0, page, shapes, rows }
+      applyBatch(connection, readIdentity(connection), batch, '2026-01-05T09:00:00.000000Z')
+    }
+    // As at the centre once another agent has deleted it, too.
+    take(true, false, [[0, columns.map((name) => row[name] ?? null)]])
+    take(false, true, [])
+
+    expect(a.db.conversations.find(conversationId)).toMatchObject({
+      message_count: 0,
+      total_tokens: 0,
     })
   })
 

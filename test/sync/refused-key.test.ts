@@ -1,5 +1,9 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { agentColumns } from '../../schema/define.ts'
+import { mustTable } from '../../schema/tables.ts'
 import { newId } from '../../schema/values/id.ts'
+import { readIdentity } from '../../src/internal-for-sync.ts'
+import { applyBatch } from '../../sync/client/apply-batch.ts'
 import { Fleet, type TestAgent } from '../support/fleet.ts'
 
 let fleet: Fleet
@@ -53,4 +57,35 @@ test('two rows that change names at the centre do so here, though both have pend
   expect(a.db.runbooks.list().map(({ name }) => name)).toEqual(['two', 'three'])
   await a.sync()
   expect(a.db.runbooks.find(two?.id ?? '')).toMatchObject({ name: 'three', description: 'pending' })
+})
+
+test('a row of a page of the whole scope takes its unique key from one that no page has brought yet', async () => {
+  const holder = a.db.runbooks.create({ name: 'deploy', steps: [] })
+  await a.sync()
+  const table = mustTable('runbooks')
+  const columns = agentColumns(table)
+  const id = newId()
+  const row = { ...a.connection.get<Record<string, string>>('SELECT * FROM runbooks'), id }
+  const state = a.connection.get<{ nonce: string; position: number; cursor: string }>(
+    'SELECT nonce, position, cursor FROM sync_state',
+  )
+  if (state === undefined) throw new Error('the store has lost its identity')
+  const page = { first: true, last: false, rows: 1, total: 1 }
+  const nothing = { gone: [], watermark: null, outcomes: [], conflicts: [] }
+  applyBatch(
+    a.connection,
+    readIdentity(a.connection),
+    {
+      ...state,
+      ...nothing,
+      clock: 0,
+      page,
+      shapes: [{ table: table.number, columns: [...columns] }],
+      rows: [[0, columns.map((column) => Reflect.get(row, column) as string | null)]],
+    },
+    '2026-01-05T09:00:00.000000Z',
+  )
+
+  expect(a.db.runbooks.list().map((each) => each.id)).toEqual([id])
+  expect(a.db.runbooks.find(holder.id)).toBeUndefined()
 })

@@ -95,17 +95,6 @@ export const givingMistakes: readonly Mistake[] = [
     ],
   },
   {
-    name: 'a child that is made while its parent is given away keeps the former keys',
-    seeds: 2000,
-    edits: [
-      {
-        file: 'test/sim/centre/moves.ts',
-        find: `  await transaction.lock(metaLock(table, id), 'update')\n`,
-        replace: '',
-      },
-    ],
-  },
-  {
     name: 'what is refused comes with a row that its writer may not see any more',
     seeds: 150,
     edits: [
@@ -132,24 +121,6 @@ export const retentionMistakes: readonly Mistake[] = [
     ],
   },
   {
-    name: 'the floor of the log is looked at before the log is read',
-    seeds: 1500,
-    edits: [
-      {
-        file: 'test/sim/centre/feed.ts',
-        find: '    if (from === undefined) return undefined\n    await this.#pause()\n',
-        replace: `    if (from === undefined || this.#isPruned(position)) return undefined
-    await this.#pause()
-`,
-      },
-      {
-        file: 'test/sim/centre/feed.ts',
-        find: '    return this.#isPruned(position) ? undefined : entries\n',
-        replace: '    return entries\n',
-      },
-    ],
-  },
-  {
     name: 'lost values are told from the log, which does not go back so far',
     seeds: 600,
     edits: [
@@ -159,17 +130,6 @@ export const retentionMistakes: readonly Mistake[] = [
         replace: `    const logged = new Set(this.#database.log.map(({ id }) => id))
     for (const [, conflict] of [...conflicts.entries()].filter(([id]) => logged.has(id)))
 `,
-      },
-    ],
-  },
-  {
-    name: 'a base is taken for none when its batch was thinned away',
-    seeds: 1000,
-    edits: [
-      {
-        file: 'test/sim/centre/push.ts',
-        find: '(each) => each.position <= position && !each.isThinned,',
-        replace: '(each) => each.position === position && !each.isThinned,',
       },
     ],
   },

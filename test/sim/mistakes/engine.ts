@@ -164,7 +164,7 @@ export const applyMistakes: readonly Mistake[] = [
   },
 ]
 
-/** Mistakes with conflicts that someone decided, and with rows whose unique keys change hands. */
+/** Mistakes with conflicts that someone decided. */
 export const decisionOfConflictMistakes: readonly Mistake[] = [
   {
     name: 'a conflict that is retried keeps its record',
@@ -185,39 +185,6 @@ export const decisionOfConflictMistakes: readonly Mistake[] = [
         file: 'sync/client/outbox.ts',
         find: `'SELECT seq, id, clock, nonce, position FROM sync_tx WHERE`,
         replace: `'SELECT seq, id, clock, nonce, CASE WHEN EXISTS (SELECT 1 FROM sync_log l JOIN sync_conflicts c ON c.row_id = l.id WHERE l.tx = seq AND c.resolved = \\'retried\\') THEN max(0, position - 1) ELSE position END AS position FROM sync_tx WHERE`,
-      },
-    ],
-  },
-  {
-    name: 'a retry writes again what was not lost',
-    seeds: 300,
-    edits: [
-      {
-        file: 'src/conflicts/resend.ts',
-        find: `['counter', 'set', 'max'].some((policy) => policy === policyOf(table, name))`,
-        replace: `['none'].some((policy) => policy === policyOf(table, name))`,
-      },
-    ],
-  },
-  {
-    name: 'reading the whole scope opens what was discarded',
-    seeds: 200,
-    edits: [
-      {
-        file: 'sync/client/outcome-log.ts',
-        find: '`INSERT OR IGNORE INTO sync_conflicts',
-        replace: '`INSERT OR REPLACE INTO sync_conflicts',
-      },
-    ],
-  },
-  {
-    name: 'a row of the whole scope waits for a unique key that a row not read yet holds',
-    seeds: 1500,
-    edits: [
-      {
-        file: 'sync/client/apply-batch.ts',
-        find: 'this.#batch.page !== null && isAwaited(this.#connection, other)',
-        replace: 'this.#batch.page !== null && this.#incoming.has(keyOf(other))',
       },
     ],
   },
