@@ -1,5 +1,6 @@
 import type { Connection } from '../../src/internal-for-sync.ts'
 import { readIdentity } from '../../src/internal-for-sync.ts'
+import type { HealResponse } from '../protocol/messages.ts'
 import { forkStore, type Fork } from './fork-store.ts'
 import { healStore, lostSince, type Healed } from './heal-store.ts'
 import { seenHistories } from './kept.ts'
@@ -35,12 +36,7 @@ export async function heal({
   at,
 }: HealerOptions): Promise<HealerResult> {
   const { clientId } = readIdentity(connection)
-  const histories = seenHistories(connection).slice(-HISTORIES_MAX)
-  let plan = await transport.heal({ clientId, histories }, signal)
-  if (plan.decision === 'waiting') {
-    const since = lostSince(connection, plan)
-    plan = await transport.heal({ clientId, histories, lostSince: since }, signal)
-  }
+  const plan = await askForPlan(connection, transport, signal)
   const { decision } = plan
   if (decision === 'waiting') {
     throw new RetryLaterError(
@@ -63,4 +59,23 @@ export async function heal({
       fork: undefined,
     }
   )
+}
+
+/** A batch that was under way may come while the centre is asked: then the answer is for a store that has seen less. */
+async function askForPlan(
+  connection: Connection,
+  transport: HealerOptions['transport'],
+  signal: AbortSignal,
+): Promise<HealResponse> {
+  const { clientId } = readIdentity(connection)
+  for (;;) {
+    const histories = seenHistories(connection).slice(-HISTORIES_MAX)
+    let plan = await transport.heal({ clientId, histories }, signal)
+    if (plan.decision === 'waiting') {
+      const since = lostSince(connection, plan)
+      plan = await transport.heal({ clientId, histories, lostSince: since }, signal)
+    }
+    const now = seenHistories(connection).slice(-HISTORIES_MAX)
+    if (JSON.stringify(now) === JSON.stringify(histories)) return plan
+  }
 }

@@ -32,11 +32,12 @@ const nothingMissing: MissingRows = {
 
 export async function loadMissingRows(
   session: Session,
-  window: Window,
+  { window, isHealing }: { readonly window: Window; readonly isHealing: boolean },
   actor: { readonly clientId: string; readonly principal: Principal },
   transactions: readonly ClientTransaction[],
 ): Promise<MissingRows> {
-  if (window === 'none') return nothingMissing
+  // A centre that went back once more may have lost that it ever did; a store that heals still brings what it had taken.
+  if (window === 'none' && !isHealing) return nothingMissing
   const waited = await session.query<{ tx_id: string }>(
     'SELECT tx_id FROM sync.parked WHERE tx_id = ANY($1::text[])',
     [transactions.map(({ id }) => id)],
@@ -76,7 +77,7 @@ interface KnownOfMissing {
 }
 
 export function missingRows(
-  window: Exclude<Window, 'none'>,
+  window: Window,
   { waited, offered, buried, userId }: KnownOfMissing,
 ): MissingRows {
   return {

@@ -224,7 +224,7 @@ async function applyOnce(
     principal,
     clientId,
     ancestry,
-    missing: await loadMissingRows(session, mark.window, { clientId, principal }, fresh),
+    missing: await loadMissingRows(session, mark, { clientId, principal }, fresh),
     keys: new Set(keysOf(principal, clientId)),
     state,
     versions: await loadVersions(session, fresh),
@@ -241,7 +241,7 @@ async function applyOnce(
       await writeRows(session, { principal, clientId }, [write])
     }
   }
-  if (mark.window !== 'none')
+  if (mark.window !== 'none' || mark.isHealing)
     await recordMissing(session, { clientId, principal }, fresh, decisions)
   await recordGroup(session, clientId, { fresh, decisions, last: todo.at(-1) })
   return writes.length > 0

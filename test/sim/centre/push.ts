@@ -272,7 +272,7 @@ export class ModelPush {
     }
     await this.#pause()
     const broughtBack = fresh.filter((each) => missing?.isBroughtBack(each) === true)
-    if (window !== 'none')
+    if (missing !== undefined)
       recordMissing(this.#database, transaction, { clientId, ...principal, fresh }, decisions)
     record(this.#database, transaction, { clientId, fresh, last: todo.at(-1) }, decisions)
     const note: PushNote = {
@@ -319,11 +319,12 @@ export class ModelPush {
     { clientId, userId }: Writer,
     window: Window,
   ): MissingRows | undefined {
-    if (window === 'none') return undefined
     const { parked, healed, tombstones } = this.#database
+    const offered = healed.read(clientId, transaction)
+    if (window === 'none' && offered === undefined) return undefined
     return missingRows(window, {
       waited: new Set([...parked.entries(transaction)].map(([id]) => id)),
-      offered: healed.read(clientId, transaction) ?? 0,
+      offered: offered ?? 0,
       buried: [...tombstones.entries(transaction)].map(([, { userId: user_id, ...row }]) => ({
         ...row,
         user_id,
