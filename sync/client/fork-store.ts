@@ -43,13 +43,14 @@ export function forkStore(
 ): Fork | undefined {
   return connection.applying(() => {
     if (readIdentity(connection).clientId !== from) return undefined
+    const heal = healingLeft(connection)
     unpark(connection)
     renumber(connection, 1)
     const acked = connection.get<{ seq: number; id: string | null }>(
       'SELECT acked_seq AS seq, acked_id AS id FROM sync_state',
     )
     const ancestor = { clientId: from, seq: acked?.seq ?? 0, id: acked?.id ?? null }
-    return becomeClient(connection, { ancestor, heal: null }, why)
+    return becomeClient(connection, { ancestor, heal }, why)
   })
 }
 
@@ -111,10 +112,16 @@ export function ancestorToTell(connection: Connection): Ancestor | undefined {
   return { ancestor, heal }
 }
 
-/** How many transactions went back to the head of the queue when the store last healed. */
-export function lastOffered(connection: Connection): number {
+/** What an earlier healing put back at the head of the queue and no batch has acknowledged yet; null where nothing is left. */
+export function healingLeft(connection: Connection): Ancestor['heal'] {
   const row = connection.get<{ ancestor: string | null }>('SELECT ancestor FROM sync_state')
-  return row?.ancestor == null ? 0 : ((JSON.parse(row.ancestor) as Kept).heal?.offered ?? 0)
+  const heal = row?.ancestor == null ? null : (JSON.parse(row.ancestor) as Kept).heal
+  if (heal === null) return null
+  const left = connection.get<{ count: number }>(
+    'SELECT count(*) AS count FROM sync_tx WHERE seq <= ?',
+    heal.offered,
+  )
+  return left === undefined || left.count === 0 ? null : { ...heal, offered: left.count }
 }
 
 /** The centre knows the ancestor of a client, and has all that was pending when it forked. */

@@ -4,7 +4,7 @@ import { tableOfNumber } from '../../schema/tables.ts'
 import { newId } from '../../schema/values/id.ts'
 import { readIdentity, type Connection } from '../../src/internal-for-sync.ts'
 import type { HealResponse } from '../protocol/messages.ts'
-import { becomeClient, lastOffered, renumber, type Fork } from './fork-store.ts'
+import { becomeClient, healingLeft, renumber, type Fork } from './fork-store.ts'
 import { decodeImage, encodeImage } from './image.ts'
 import { seenHistories } from './kept.ts'
 import { unpark } from './parked.ts'
@@ -96,7 +96,7 @@ export function healStore(
     const mustFork = all.length > 0 || acked > plan.seq
     let fork: Fork | undefined
     if (mustFork) {
-      const again = stillOffered(connection)
+      const again = healingLeft(connection)?.offered ?? 0
       unpark(connection)
       const count = requeue(connection, offered) + again
       const ancestor = { clientId: from, ...lastCommon(connection) }
@@ -108,15 +108,6 @@ export function healStore(
     const healed = { fork: name, decision, at, offered: offered.length, withheld: withheld.length }
     return { healed, fork }
   })
-}
-
-/** What an earlier healing put back at the head of the queue, if the centre went back again before it was acknowledged. */
-function stillOffered(connection: Connection): number {
-  const row = connection.get<{ count: number }>(
-    'SELECT count(*) AS count FROM sync_tx WHERE seq <= ?',
-    lastOffered(connection),
-  )
-  return row?.count ?? 0
 }
 
 /** The last transaction that the centre still has, of those that are kept. */

@@ -1,9 +1,10 @@
+import { AgentDBError } from '../../schema/errors.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import { readIdentity } from '../../src/internal-for-sync.ts'
 import type { HealResponse } from '../protocol/messages.ts'
 import { forkStore, type Fork } from './fork-store.ts'
 import { healStore, lostSince, type Healed } from './heal-store.ts'
-import { seenHistories } from './kept.ts'
+import { keepsOfOtherHistories, seenHistories } from './kept.ts'
 import { RetryLaterError, type Transport } from './transport.ts'
 
 /** How long a store waits before it asks again whether someone has decided. */
@@ -48,8 +49,11 @@ export async function heal({
   if (decision === 'not_needed') {
     const reason = 'the centre does not know all of this store’s numbers any more'
     const fork = forkStore(connection, clientId, { at, reason })
+    // Pages may be of what was lost; what is whole is of a position that the centre still has.
     connection.applying(() =>
-      connection.run('UPDATE sync_state SET cursor = NULL, page_cursor = NULL'),
+      connection.run(
+        'UPDATE sync_state SET cursor = NULL, page_cursor = NULL WHERE page_cursor IS NOT NULL',
+      ),
     )
     return { healed: undefined, fork }
   }
@@ -59,6 +63,24 @@ export async function heal({
       fork: undefined,
     }
   )
+}
+
+/**
+ * Before a store reads its scope from the beginning: whether the centre went back to before what it has kept. With no
+ * cursor nobody else would notice.
+ *
+ * @throws AgentDBError `FORKED` if so
+ */
+export async function mustHaveAllThatIsKept(
+  connection: Connection,
+  transport: HealerOptions['transport'],
+  nonce: string,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!keepsOfOtherHistories(connection, nonce)) return
+  const plan = await askForPlan(connection, transport, signal)
+  if (plan.decision !== 'not_needed')
+    throw new AgentDBError('FORKED', 'the centre went back to before what this store has kept')
 }
 
 /** A batch that was under way may come while the centre is asked: then the answer is for a store that has seen less. */

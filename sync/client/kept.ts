@@ -69,6 +69,10 @@ export const seenHistories = (connection: Connection): SeenHistory[] =>
       UNION ALL SELECT 9223372036854775807, nonce, position FROM sync_state WHERE nonce IS NOT NULL) ORDER BY n`,
   )
 
+/** Whether anything is kept that another history acknowledged. */
+export const keepsOfOtherHistories = (connection: Connection, nonce: string): boolean =>
+  connection.get('SELECT 1 FROM sync_kept_tx WHERE acked_nonce <> ? LIMIT 1', nonce) !== undefined
+
 /** Notes the end of a history, when the first batch of another one comes. */
 export function noteHistory(connection: Connection, nonce: string): void {
   connection.run(

@@ -36,6 +36,8 @@ export interface PullerOptions {
   readonly signal: AbortSignal
   readonly isOver: () => boolean
   readonly onApplied: (applied: AppliedBatch) => void
+  /** Before a scope is read from the beginning; what it throws leaves everything as it is. */
+  readonly onFirstPage: (nonce: string) => Promise<void>
   readonly onProgress: (progress: Progress) => void
 }
 
@@ -153,6 +155,7 @@ export class Puller {
    * another pull was faster (I4). Within it, rows that the store has already seen come once more as they are now.
    */
   async #apply(batch: PullResponse, from: StoreCursor, slices: Slices): Promise<boolean> {
+    if (batch.page?.first === true) await this.#options.onFirstPage(batch.nonce)
     const now = this.cursor()
     // A store that forked meanwhile is not who asked.
     if (now.clientId !== from.clientId) return false
@@ -163,6 +166,8 @@ export class Puller {
       // Beyond it already, by the stream: whoever asked has what it asked for.
       if (isOneHistory && batch.position < now.position) return true
       if (!isOneHistory || from.position > now.position) return false
+      // Of another history, which need not contain what has come since the store asked.
+      if (now.nonce !== batch.nonce && from.position !== now.position) return false
       this.#applyNow(batch)
       return true
     }

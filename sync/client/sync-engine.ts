@@ -7,7 +7,7 @@ import type { AppliedBatch, Change } from './apply-batch.ts'
 import { Backoff } from './backoff.ts'
 import { Emitter } from './emitter.ts'
 import { forkStore, lastFork, type Fork } from './fork-store.ts'
-import { heal } from './healer.ts'
+import { heal, mustHaveAllThatIsKept } from './healer.ts'
 import type { Healed } from './heal-store.ts'
 import { pruneKept } from './kept.ts'
 import { localChecksum } from './local-checksum.ts'
@@ -134,6 +134,8 @@ export class SyncEngine {
       signal: this.#abort.signal,
       isOver: () => this.#isOver(),
       onApplied: (applied) => this.#applied(applied),
+      onFirstPage: (nonce) =>
+        mustHaveAllThatIsKept(connection, options.transport, nonce, this.#abort.signal),
       onProgress: (progress) => this.#emitter.emit('progress', progress),
     })
     this.#pusher = new Pusher({

@@ -48,7 +48,9 @@ export class Principals {
       })
     }
     const bound = known()
-    if (bound?.userId !== userId || bound.agentId !== agentId)
+    if (bound?.userId !== userId)
+      throw new AgentDBError('STORE_FORKED', 'this client id is taken: the store needs another')
+    if (bound.agentId !== agentId)
       throw new AgentDBError('FORBIDDEN', 'this store has synced as another user or agent')
   }
 }
