@@ -204,8 +204,13 @@ export const transactionMistakes: readonly Mistake[] = [
     edits: [
       {
         file: 'test/sim/centre/principals.ts',
-        find: 'if (bound?.userId !== userId || bound.agentId !== agentId)',
-        replace: 'if (bound === undefined)',
+        find: '    if (bound?.userId !== userId)\n',
+        replace: '    if (bound === undefined)\n',
+      },
+      {
+        file: 'test/sim/centre/principals.ts',
+        find: '    if (bound.agentId !== agentId)\n',
+        replace: `    if (bound.agentId === '')\n`,
       },
     ],
   },

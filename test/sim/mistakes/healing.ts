@@ -60,6 +60,7 @@ export const healingMistakes: readonly Mistake[] = [
   },
   {
     name: 'a delete that comes before its row leaves nothing behind',
+    from: 240,
     seeds: 150,
     edits: [
       {
