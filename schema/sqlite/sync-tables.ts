@@ -66,6 +66,7 @@ export const syncTables: readonly string[] = [
   before TEXT
 ) STRICT`,
   `CREATE INDEX sync_log_id ON sync_log (id)`,
+  `CREATE INDEX sync_log_ref ON sync_log (ref) WHERE ref IS NOT NULL`,
   `CREATE TABLE sync_base (
   id TEXT NOT NULL,
   tbl INTEGER NOT NULL,

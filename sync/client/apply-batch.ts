@@ -12,7 +12,7 @@ import { cameOf, expectRows, isAwaited } from './hydration.ts'
 import { LostRows } from './lost-rows.ts'
 import { OutcomeLog, type Outcome } from './outcome-log.ts'
 import { pendingOf, visibleRow, type PendingMutation } from './pending.ts'
-import { PendingStatistics, withStatistics } from './pending-statistics.ts'
+import { hasPendingStatistics, pendingStatistics, withStatistics } from './pending-statistics.ts'
 import { namesAt, PlaceholderMarks } from './placeholder-marks.ts'
 import { rowReader } from './received-row.ts'
 import { keyOf, type RowRef } from './row-ref.ts'
@@ -61,7 +61,6 @@ class BatchApplication {
   readonly #outcomes: OutcomeLog
   readonly #marks: PlaceholderMarks
   readonly #lost: LostRows
-  readonly #statistics: PendingStatistics
   /** The centre's schema version. */
   readonly #version: number
   /** Authoritative images that came; null is gone. */
@@ -88,7 +87,6 @@ class BatchApplication {
     this.#writer = new RowWriter(connection)
     this.#outcomes = new OutcomeLog(connection, identity.clientId)
     this.#marks = new PlaceholderMarks(connection)
-    this.#statistics = new PendingStatistics(connection)
     this.#lost = new LostRows(connection, isHealing(connection))
   }
 
@@ -160,7 +158,8 @@ class BatchApplication {
     )
     for (const { tbl, id } of rows) {
       const table = tableOfNumber(tbl)
-      if (table !== undefined && !this.#statistics.hasPending(id)) this.#enqueue({ table, id })
+      if (table !== undefined && !hasPendingStatistics(this.#connection, id))
+        this.#enqueue({ table, id })
     }
   }
 
@@ -188,7 +187,9 @@ class BatchApplication {
     const current = this.#writer.read(table, id)
     const pending = this.#hasPending ? pendingOf(this.#connection, table, id) : []
     const delta =
-      this.#hasPending && table.name === 'conversations' ? this.#statistics.of(id) : undefined
+      this.#hasPending && table.name === 'conversations'
+        ? pendingStatistics(this.#connection, id)
+        : undefined
     const base = this.#baseOf(ref, current, pending.length > 0)
     if (base === undefined) return
     // The store forgets the base of what is not pending any more; settled again, the row must not count as made here.

@@ -8,60 +8,36 @@ export interface StatisticsDelta {
   readonly lastMessageAt: string | null
 }
 
-/**
- * What is pending of the statistics of conversations, while one batch is applied. Which mutations belong to which
- * conversation is read from the whole log, once and only if somebody asks: an index of it would cost every insert a tenth.
- */
-export class PendingStatistics {
-  readonly #connection: Connection
-  /** Numbers of mutations, a JSON array, by conversation. */
-  #mutations: ReadonlyMap<string, string> | undefined
+/** Whether any mutation that is still in the log changes the statistics of a conversation. */
+export const hasPendingStatistics = (connection: Connection, conversationId: string): boolean =>
+  connection.get('SELECT 1 FROM sync_log WHERE ref = ? LIMIT 1', conversationId) !== undefined
 
-  constructor(connection: Connection) {
-    this.#connection = connection
-  }
-
-  /** Whether any mutation that is still in the log changes the statistics of a conversation. */
-  hasPending(conversationId: string): boolean {
-    return this.#byConversation().has(conversationId)
-  }
-
-  of(conversationId: string): StatisticsDelta | undefined {
-    const mutations = this.#byConversation().get(conversationId)
-    if (mutations === undefined) return undefined
-    const row = this.#connection.get<{
-      pending: number
-      messages: number
-      tokens: number
-      latest: string | null
-    }>(
-      // A message that is gone at the centre, too, has left its statistics: taking it off here would count it twice.
-      `SELECT count(*) AS pending,
-        coalesce(sum(CASE WHEN op = 'insert' THEN 1 WHEN op = 'delete' AND NOT is_gone THEN -1 ELSE 0 END), 0) AS messages,
-        coalesce(sum(CASE WHEN op = 'insert' THEN tokens WHEN op = 'delete' AND NOT is_gone THEN -(before ->> 'tokens_used') ELSE 0 END), 0) AS tokens,
-        max(made_at) AS latest
-      FROM (SELECT l.op, l.before, coalesce(m.tokens_used, l.patch ->> 'tokens_used') AS tokens,
-          CASE l.op WHEN 'insert' THEN coalesce(m.created_at, l.patch ->> 'created_at') END AS made_at,
-          EXISTS (SELECT 1 FROM sync_base b WHERE b.id = l.id AND b.tbl = l.tbl AND b.image IS NULL)
-          AND NOT EXISTS (SELECT 1 FROM sync_log i WHERE i.id = l.id AND i.tbl = l.tbl AND i.op = 'insert' AND i.blocked = 0) AS is_gone
-        FROM sync_log l LEFT JOIN messages m ON l.op = 'insert' AND l.patch IS NULL AND m.id = l.id
-        WHERE l.n IN (SELECT value FROM json_each(?)) AND l.blocked = 0)`,
-      mutations,
-    )
-    if (row === undefined || row.pending === 0) return undefined
-    return { messages: row.messages, tokens: row.tokens, lastMessageAt: row.latest }
-  }
-
-  #byConversation(): ReadonlyMap<string, string> {
-    this.#mutations ??= new Map(
-      this.#connection
-        .all<{ ref: string; mutations: string }>(
-          'SELECT ref, json_group_array(n) AS mutations FROM sync_log WHERE ref IS NOT NULL GROUP BY ref',
-        )
-        .map(({ ref, mutations }) => [ref, mutations]),
-    )
-    return this.#mutations
-  }
+/** What is pending of the statistics of a conversation; undefined where nothing is. */
+export function pendingStatistics(
+  connection: Connection,
+  conversationId: string,
+): StatisticsDelta | undefined {
+  const row = connection.get<{
+    pending: number
+    messages: number
+    tokens: number
+    latest: string | null
+  }>(
+    // A message that is gone at the centre, too, has left its statistics: taking it off here would count it twice.
+    `SELECT count(*) AS pending,
+      coalesce(sum(CASE WHEN op = 'insert' THEN 1 WHEN op = 'delete' AND NOT is_gone THEN -1 ELSE 0 END), 0) AS messages,
+      coalesce(sum(CASE WHEN op = 'insert' THEN tokens WHEN op = 'delete' AND NOT is_gone THEN -(before ->> 'tokens_used') ELSE 0 END), 0) AS tokens,
+      max(made_at) AS latest
+    FROM (SELECT l.op, l.before, coalesce(m.tokens_used, l.patch ->> 'tokens_used') AS tokens,
+        CASE l.op WHEN 'insert' THEN coalesce(m.created_at, l.patch ->> 'created_at') END AS made_at,
+        EXISTS (SELECT 1 FROM sync_base b WHERE b.id = l.id AND b.tbl = l.tbl AND b.image IS NULL)
+        AND NOT EXISTS (SELECT 1 FROM sync_log i WHERE i.id = l.id AND i.tbl = l.tbl AND i.op = 'insert' AND i.blocked = 0) AS is_gone
+      FROM sync_log l LEFT JOIN messages m ON l.op = 'insert' AND l.patch IS NULL AND m.id = l.id
+      WHERE l.ref = ? AND l.blocked = 0)`,
+    conversationId,
+  )
+  if (row === undefined || row.pending === 0) return undefined
+  return { messages: row.messages, tokens: row.tokens, lastMessageAt: row.latest }
 }
 
 export function withStatistics(image: StoredRow, delta: StatisticsDelta | undefined): StoredRow {
