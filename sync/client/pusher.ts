@@ -29,6 +29,8 @@ export class Pusher {
   #sentThrough = 0
   #sentAtMs = 0
   #exclusive: Promise<unknown> = Promise.resolve()
+  /** Whether the centre has asked for the introduction again since it last took a push. */
+  #isToldAgain = false
   /** A client that the centre was told the ancestor of. */
   #introduced: string | undefined
 
@@ -91,12 +93,16 @@ export class Pusher {
   async #push(request: PushRequest): Promise<number | undefined> {
     const { connection, transport, signal, onStoreFork } = this.#options
     try {
-      return (await transport.push(request, signal)).nextSeq
+      const { nextSeq } = await transport.push(request, signal)
+      this.#isToldAgain = false
+      return nextSeq
     } catch (error) {
       if (hasCode(error, 'SCHEMA_BEHIND') && noteCentreIsBehind(connection)) return undefined
       if (hasCode(error, 'NOT_INTRODUCED')) {
         this.#introduced = undefined
-        return undefined
+        // Asked a second time in a row, it waits like after any failure.
+        this.#isToldAgain = !this.#isToldAgain
+        if (this.#isToldAgain) return undefined
       }
       if (!hasCode(error, 'STORE_FORKED')) throw error
       onStoreFork(request.clientId, error)
