@@ -4,9 +4,14 @@ import { afterEach, beforeEach, expect, inject, test } from 'vitest'
 import { newId } from '../../schema/values/id.ts'
 import { Database } from '../../server/postgres/database.ts'
 import { forgetDecided } from '../../server/sync/forget.ts'
-import { AgentDB } from '../../src/index.ts'
-import { connect, type Outcome, type Sync } from '../../sync/index.ts'
-import { createUser, startCentre, type Centre, type TestUser } from '../support/centre.ts'
+import {
+  createUser,
+  openAgent,
+  startCentre,
+  type Centre,
+  type TestAgent,
+  type TestUser,
+} from '../support/centre.ts'
 import { createDatabase, type TestDatabase } from '../support/databases.ts'
 import { scratchFolder, type ScratchFolder } from '../support/store.ts'
 import {
@@ -47,24 +52,7 @@ async function restart(): Promise<void> {
   centre = await startCentre({ databaseUrl: scratch.url, port })
 }
 
-interface Life extends AsyncDisposable {
-  readonly db: AgentDB
-  readonly sync: Sync
-  readonly outcomes: Outcome[]
-}
-
-async function open(path: string): Promise<Life> {
-  const db = await AgentDB.open({ path, userId: user.id, agentId })
-  const token = await centre.server.issueToken({ userId: user.id, agentId })
-  const sync = connect(db, { url: centre.url, token, start: false })
-  const outcomes: Outcome[] = []
-  sync.on('outcome', (outcome) => outcomes.push(outcome))
-  const close = async (): Promise<void> => {
-    await sync.close()
-    await db.close()
-  }
-  return { db, sync, outcomes, [Symbol.asyncDispose]: close }
-}
+const open = (path: string): Promise<TestAgent> => openAgent(centre, user, { path, agentId })
 
 async function count(table: 'applied' | 'outcome'): Promise<number> {
   const { rows } = await sql<{ n: number }>`

@@ -3,14 +3,14 @@ import fc from 'fast-check'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { newId } from '../../schema/values/id.ts'
-import { AgentDB } from '../../src/index.ts'
 import { forkStore, markIntroduced } from '../../sync/client/fork-store.ts'
-import { connect, type Outcome, type Sync } from '../../sync/index.ts'
+import { connect } from '../../sync/index.ts'
 import {
   createUser,
   openAgent,
   startCentreOn,
   type Centre,
+  type TestAgent,
   type TestUser,
 } from '../support/centre.ts'
 import { connectionOf, scratchFolder, type ScratchFolder } from '../support/store.ts'
@@ -34,24 +34,10 @@ beforeEach(async () => {
 })
 
 /** A store of the one agent, on whatever file, that syncs when told. */
-interface Life extends AsyncDisposable {
-  readonly path: string
-  readonly db: AgentDB
-  readonly sync: Sync
-  readonly outcomes: Outcome[]
-}
+type Life = TestAgent & { readonly path: string }
 
 async function open(path: string): Promise<Life> {
-  const db = await AgentDB.open({ path, userId: user.id, agentId })
-  const token = await centre.server.issueToken({ userId: user.id, agentId })
-  const sync = connect(db, { url: centre.url, token, start: false })
-  const outcomes: Outcome[] = []
-  sync.on('outcome', (outcome) => outcomes.push(outcome))
-  const close = async (): Promise<void> => {
-    await sync.close()
-    await db.close()
-  }
-  return { path, db, sync, outcomes, [Symbol.asyncDispose]: close }
+  return { path, ...(await openAgent(centre, user, { path, agentId })) }
 }
 
 test('a store that was introduced is not written to for it after each push', async () => {

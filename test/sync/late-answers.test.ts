@@ -6,7 +6,8 @@ import type { Connection } from '../../src/internal-for-sync.ts'
 import { formerClients } from '../../sync/client/fork-store.ts'
 import { SyncEngine } from '../../sync/client/sync-engine.ts'
 import type { Transport } from '../../sync/client/transport.ts'
-import type { HealRequest, HealResponse, PullResponse } from '../../sync/protocol/messages.ts'
+import type { HealRequest, HealResponse } from '../../sync/protocol/messages.ts'
+import { emptyBatch, refuse } from '../support/canned-pulls.ts'
 import { connectionOf, openStore } from '../support/store.ts'
 
 let db: AgentDB
@@ -22,7 +23,6 @@ afterEach(async () => {
   await db.close()
 })
 
-const refuse = (): Promise<never> => Promise.reject(new Error('is not asked for'))
 const introduce: Transport['introduce'] = async () => ({ seq: 0 })
 
 function engineWith(transport: Pick<Transport, 'pull' | 'heal'>): SyncEngine {
@@ -38,20 +38,6 @@ function engineWith(transport: Pick<Transport, 'pull' | 'heal'>): SyncEngine {
   })
   return engine
 }
-
-const empty = (nonce: string, position: number): PullResponse => ({
-  nonce,
-  position,
-  cursor: `cursor-${position}`,
-  clock: 1,
-  page: null,
-  shapes: [],
-  rows: [],
-  gone: [],
-  watermark: null,
-  outcomes: [],
-  conflicts: [],
-})
 
 /** Where a store stands that another pull has brought there. */
 const stand = (nonce: string, position: number): unknown =>
@@ -84,7 +70,7 @@ test('an answer of a new history does not follow what came of the old one since 
       asked.push(cursor)
       // The new history went on from 1 and has no 3; only who asks from there hears of it.
       if (asked.length === 1) stand('first', 3)
-      return empty('second', asked.length + 7)
+      return emptyBatch('second', asked.length + 7)
     },
   }).now()
   expect(asked).toEqual(['cursor-1', 'cursor-3'])
@@ -107,7 +93,7 @@ test('a store that has seen more by the time it hears what to do asks again', as
     },
     pull: async () => {
       if (!isHealed) throw new AgentDBError('FORKED', 'the centre went back')
-      return { ...empty('second', 3), page: { first: true, last: true, rows: 0, total: 0 } }
+      return { ...emptyBatch('second', 3), page: { first: true, last: true, rows: 0, total: 0 } }
     },
   }).now()
   expect(asked.slice(0, 2)).toEqual([
@@ -126,7 +112,7 @@ test('a store without a cursor asks whether the centre still has what it keeps b
   const sync = engineWith({
     heal: async () => plan('waiting'),
     pull: async () => ({
-      ...empty('second', 3),
+      ...emptyBatch('second', 3),
       page: { first: true, last: true, rows: 0, total: 0 },
     }),
   })

@@ -1,25 +1,9 @@
 import { expect, test } from 'vitest'
 import { SyncEngine } from '../../sync/client/sync-engine.ts'
 import type { Transport } from '../../sync/client/transport.ts'
-import type { PullResponse } from '../../sync/protocol/messages.ts'
 import { systemClock } from '../../schema/values/timestamp.ts'
+import { emptyBatch, refuse } from '../support/canned-pulls.ts'
 import { connectionOf, openStore } from '../support/store.ts'
-
-const empty = (nonce: string, position: number): PullResponse => ({
-  nonce,
-  position,
-  cursor: `cursor-${position}`,
-  clock: 1,
-  page: null,
-  shapes: [],
-  rows: [],
-  gone: [],
-  watermark: null,
-  outcomes: [],
-  conflicts: [],
-})
-
-const refuse = (): Promise<never> => Promise.reject(new Error('is not asked for'))
 
 test('a stream whose batch could not be applied is asked for again from where the store stands', async () => {
   const db = await openStore()
@@ -36,7 +20,7 @@ test('a stream whose batch could not be applied is asked for again from where th
   let again: () => void = () => undefined
   const askedAgain = new Promise<void>((done) => (again = done))
   const transport: Transport = {
-    pull: async () => empty('first', 1),
+    pull: async () => emptyBatch('first', 1),
     push: refuse,
     checksum: refuse,
     introduce: refuse,
@@ -45,7 +29,7 @@ test('a stream whose batch could not be applied is asked for again from where th
       asked.push(cursor)
       // The centre was started twice, and a single pull has seen what the stream has not: the life in between.
       if (asked.length === 1) stand('second', 2)
-      yield empty('third', asked.length + 4)
+      yield emptyBatch('third', asked.length + 4)
       if (asked.length === 2) again()
       await new Promise((done) => signal.addEventListener('abort', done))
     },
