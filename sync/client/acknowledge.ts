@@ -3,6 +3,7 @@ import { mustTable, tableOfNumber } from '../../schema/tables.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import type { PullResponse } from '../protocol/messages.ts'
 import { keepAcknowledged } from './kept.ts'
+import { logUpTo } from './log-part.ts'
 import type { Outcome, OutcomeLog } from './outcome-log.ts'
 import { park } from './parked.ts'
 import type { RowRef } from './row-ref.ts'
@@ -52,19 +53,16 @@ export function acknowledge(
     return { settled: [], mutated: [], around: [], refused: [] }
   const parked = outcomes.filter(({ kind }) => kind === 'parked').map(({ seq }) => seq)
   park(connection, new Set(parked))
-  const settled = log.settle(watermark.seq, outcomes, at, batch)
+  const part = logUpTo(connection, watermark.seq)
+  const settled = log.settle(part, outcomes, at, batch)
   const refusals = settled.filter(({ kind }) => isRefusal(kind))
-  keepAcknowledged(
-    connection,
-    watermark.seq,
-    new Set(refusals.map(({ transaction }) => transaction)),
-    batch,
-  )
+  keepAcknowledged(connection, part, new Set(refusals.map(({ transaction }) => transaction)), batch)
   const mutated: RowRef[] = []
   const around: RowRef[] = []
   const rows = connection.all<{ tbl: number; id: string; ref: string | null }>(
-    'SELECT DISTINCT tbl, id, ref FROM sync_log WHERE tx <= ?',
-    watermark.seq,
+    'SELECT DISTINCT tbl, id, ref FROM sync_log WHERE tx <= ? AND n < ?',
+    part.seq,
+    part.belowN,
   )
   for (const { tbl, id, ref } of rows) {
     const table = tableOfNumber(tbl)
@@ -72,7 +70,7 @@ export function acknowledge(
     mutated.push({ table, id })
     if (ref !== null) around.push({ table: mustTable('conversations'), id: ref })
   }
-  connection.run('DELETE FROM sync_log WHERE tx <= ?', watermark.seq)
+  connection.run('DELETE FROM sync_log WHERE tx <= ? AND n < ?', part.seq, part.belowN)
   connection.run('DELETE FROM sync_tx WHERE seq <= ?', watermark.seq)
   connection.run('UPDATE sync_state SET acked_seq = ?, acked_id = ?', watermark.seq, watermark.id)
   return {

@@ -10,6 +10,11 @@ export class Emitter<Events extends Record<string, unknown>> {
     return () => handlers.delete(handler)
   }
 
+  /** Whether anyone hears of it; what costs something to tell need not be made for nobody. */
+  has(name: keyof Events): boolean {
+    return (this.#handlers.get(name)?.size ?? 0) > 0
+  }
+
   emit<K extends keyof Events>(name: K, event: Events[K]): void {
     for (const handler of this.#handlers.get(name) ?? []) {
       try {

@@ -1,6 +1,7 @@
 import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import { allTables } from '../../schema/tables.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
+import type { LogPart } from './log-part.ts'
 
 /** Transactions that the centre took, kept for as long as it may yet lose them. */
 const appendTables = allTables
@@ -14,7 +15,7 @@ const appendTables = allTables
  */
 export function keepAcknowledged(
   connection: Connection,
-  upToSeq: number,
+  { seq, belowN }: LogPart,
   refused: ReadonlySet<number>,
   batch: { readonly nonce: string; readonly position: number; readonly clock: number },
 ): void {
@@ -25,15 +26,16 @@ export function keepAcknowledged(
     batch.nonce,
     batch.position,
     batch.clock,
-    upToSeq,
+    seq,
     JSON.stringify([...refused]),
   )
   connection.run(
     `INSERT INTO sync_kept_log (tx, tbl, id, op, patch, before, pushed, ref)
     SELECT k.n, l.tbl, l.id, l.op, CASE WHEN l.op = 'insert' AND l.tbl IN (${appendTables}) THEN NULL ELSE l.patch END, l.before, l.pushed, l.ref
     FROM ${loggedMutations} l JOIN sync_tx t ON t.seq = l.tx JOIN sync_kept_tx k ON k.id = t.id
-    WHERE l.tx <= ? ORDER BY l.n`,
-    upToSeq,
+    WHERE l.tx <= ? AND l.n < ? ORDER BY l.n`,
+    seq,
+    belowN,
   )
 }
 

@@ -9,6 +9,7 @@ import { beforeColumn } from '../protocol/before-columns.ts'
 import type { PushRequest, PushTransaction, Shape } from '../protocol/messages.ts'
 import { decodeImage } from './image.ts'
 import { centreSchema, holdNewer, patchFor } from './newer-schema.ts'
+import { logUpTo } from './log-part.ts'
 import { PARKED_FROM } from './parked.ts'
 import { ancestorToTell } from './fork-store.ts'
 
@@ -78,22 +79,11 @@ export class Outbox {
     const [first] = rows
     if (first === undefined) return undefined
     this.#flush(rows.at(-1)?.seq ?? first.seq)
+    const mutations = this.#mutations(rows)
     const shapes = new Shapes()
-    const transactions: PushTransaction[] = []
-    let mutations = 0
-    let length = 0
-    for (const row of rows) {
-      const own = this.#mutations(row.seq)
-      const ownLength = own.reduce((sum, { patch }) => sum + (patch?.length ?? 0), 0)
-      mutations += own.length
-      length += ownLength
-      if (
-        transactions.length > 0 &&
-        (mutations > PUSH_MUTATIONS_WANTED || length > PUSH_LENGTH_WANTED)
-      )
-        break
-      transactions.push(wireTransaction(row, own, shapes, centre))
-    }
+    const transactions = rows
+      .slice(0, mutations.size)
+      .map((row) => wireTransaction(row, mutations.get(row.seq) ?? [], shapes, centre))
     return {
       clientId: readIdentity(this.#connection).clientId,
       schema: SCHEMA_VERSION,
@@ -114,17 +104,34 @@ export class Outbox {
     return row?.id == null ? null : { seq: seq - 1, id: row.id }
   }
 
-  #mutations(seq: number): MutationRow[] {
-    return this.#connection.all<MutationRow>(
-      `SELECT l.tx, l.tbl, l.id, l.op, l.patch, l.before FROM ${loggedMutations} l
-      WHERE l.n >= (SELECT first_n FROM sync_tx WHERE seq = ?)
-        AND l.n < coalesce((SELECT first_n FROM sync_tx WHERE seq > ? AND seq < ? ORDER BY seq LIMIT 1), 9223372036854775807)
-        AND l.tx = ? AND l.pushed = 1 ORDER BY l.n`,
-      seq,
-      seq,
-      PARKED_FROM,
-      seq,
-    )
+  /**
+   * The mutations of as many of these transactions as one push holds, of the first in any case. They lie in the log in the
+   * order of the queue, and are read in one go: a statement for each transaction would cost more than all they hold.
+   */
+  #mutations(rows: readonly TransactionRow[]): Map<number, MutationRow[]> {
+    const own = new Map<number, MutationRow[]>()
+    const first = rows[0]?.seq ?? 0
+    const { seq: last, belowN } = logUpTo(this.#connection, rows.at(-1)?.seq ?? 0)
+    const logged = this.#connection
+      .prepare(
+        `SELECT l.tx, l.tbl, l.id, l.op, l.patch, l.before FROM ${loggedMutations} l
+        WHERE l.n >= (SELECT first_n FROM sync_tx WHERE seq = ?)
+          AND l.n < ? AND l.tx BETWEEN ? AND ? AND l.pushed = 1 ORDER BY l.n`,
+      )
+      .iterate(first, belowN, first, last) as IterableIterator<MutationRow>
+    let read = 0
+    let length = 0
+    for (const mutation of logged) {
+      read += 1
+      length += mutation.patch?.length ?? 0
+      const isFull = read > PUSH_MUTATIONS_WANTED || length > PUSH_LENGTH_WANTED
+      // The one that does not fit any more waits, whole.
+      if (isFull && mutation.tx !== first) return wholeBefore(rows, own, mutation.tx)
+      const siblings = own.get(mutation.tx)
+      if (siblings === undefined) own.set(mutation.tx, [mutation])
+      else siblings.push(mutation)
+    }
+    return wholeBefore(rows, own, Number.MAX_SAFE_INTEGER)
   }
 
   #flush(upToSeq: number): void {
@@ -134,6 +141,14 @@ export class Outbox {
     if ((durable?.durable_seq ?? 0) < upToSeq) this.#connection.flush()
   }
 }
+
+/** Of each transaction before one; of some there is nothing to send. */
+const wholeBefore = (
+  rows: readonly TransactionRow[],
+  mutations: ReadonlyMap<number, MutationRow[]>,
+  end: number,
+): Map<number, MutationRow[]> =>
+  new Map(rows.filter(({ seq }) => seq < end).map(({ seq }) => [seq, mutations.get(seq) ?? []]))
 
 function wireTransaction(
   row: TransactionRow,

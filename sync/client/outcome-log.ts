@@ -5,6 +5,7 @@ import { newId } from '../../schema/values/id.ts'
 import { canonicalTimestamp } from '../../schema/values/timestamp.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import { formerClients } from './fork-store.ts'
+import type { LogPart } from './log-part.ts'
 import type { OutcomeKind, WireConflict, WireOutcome } from '../protocol/messages.ts'
 
 /** What became of one mutation of this store. */
@@ -56,18 +57,19 @@ export class OutcomeLog {
 
   /** Outcomes of all mutations up to a transaction, in order. */
   settle(
-    upToSeq: number,
+    { seq, belowN }: LogPart,
     outcomes: readonly WireOutcome[],
     at: string,
     batch: { readonly nonce: string; readonly position: number },
   ): Outcome[] {
-    this.#keepPosition(upToSeq, batch)
+    this.#keepPosition(seq, batch)
     const rows = this.#connection.all<AcknowledgedRow>(
       `SELECT l.tx, t.id AS tx_id, l.tbl, l.id, l.op, l.patch, l.before FROM ${loggedMutations} l JOIN sync_tx t ON t.seq = l.tx
-      WHERE l.tx <= ? AND l.pushed = 1 ORDER BY l.n`,
-      upToSeq,
+      WHERE l.tx <= ? AND l.n < ? AND l.pushed = 1 ORDER BY l.n`,
+      seq,
+      belowN,
     )
-    this.#connection.run(`DELETE FROM sync_conflicts WHERE state = 'blocked' AND tx <= ?`, upToSeq)
+    this.#connection.run(`DELETE FROM sync_conflicts WHERE state = 'blocked' AND tx <= ?`, seq)
     const told = new Map(outcomes.map((outcome) => [`${outcome.seq}.${outcome.n}`, outcome]))
     let n = 0
     let tx = -1

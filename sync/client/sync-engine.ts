@@ -387,7 +387,7 @@ export class SyncEngine {
     if (outcomes.length > 0) {
       const { clock, connection, healingWindowMs = HEALING_WINDOW_MS } = this.#options
       pruneKept(connection, clock() - healingWindowMs * 1000)
-      this.#emitter.emit('status', this.status())
+      if (this.#emitter.has('status')) this.#emitter.emit('status', this.status())
     }
     if (changes.some(({ op }) => op === 'insert') && this.#parked.brought()) this.#wake?.()
   }
