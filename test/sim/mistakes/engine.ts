@@ -157,8 +157,8 @@ export const applyMistakes: readonly Mistake[] = [
     edits: [
       {
         file: 'sync/client/acknowledge.ts',
-        find: `connection.run('DELETE FROM sync_log WHERE tx <= ?', watermark.seq)`,
-        replace: `connection.run('DELETE FROM sync_log WHERE tx < ?', watermark.seq)`,
+        find: `connection.run('DELETE FROM sync_log WHERE tx <= ? AND n < ?', part.seq, part.belowN)`,
+        replace: `connection.run('DELETE FROM sync_log WHERE tx < ? AND n < ?', part.seq, part.belowN)`,
       },
     ],
   },
