@@ -1,41 +1,12 @@
 import type { Json } from '../../schema/define.ts'
-import { AgentDBError, preview } from '../../schema/errors.ts'
-import { collections, type Collection } from '../../schema/tables/embeddings.ts'
+import { AgentDBError } from '../../schema/errors.ts'
+import type { Collection } from '../../schema/tables/embeddings.ts'
 import { decodeVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { Embedder } from '../vector/embedder.ts'
 import { ExactIndex } from '../vector/exact-index.ts'
-
-type Scalar = string | number | boolean | null
-
-/** What a payload field must be: a value, or one of several; a list field matches by any of its elements. */
-export type PayloadFilter = Readonly<
-  Record<string, Scalar | readonly (string | number | boolean)[]>
->
-
-export interface SearchOptions {
-  readonly collection: Collection
-  /** Embedded by the store's embedder. Give this or `vector`. */
-  readonly text?: string | undefined
-  readonly vector?: Float32Array | undefined
-  /** Results wanted, 1 to 1000. Default: 10. */
-  readonly k?: number | undefined
-  readonly filter?: PayloadFilter | undefined
-  /** Least score, -1 to 1. Default: none. */
-  readonly minScore?: number | undefined
-}
-
-export interface SearchResult {
-  readonly id: string
-  /** Cosine similarity, -1 to 1; higher is nearer. */
-  readonly score: number
-  readonly collection: Collection
-  readonly model: string
-  readonly contentPreview: string | null
-  readonly payload: Json
-}
-
-export const SEARCH_K_MAX = 1000
+import { payloadCondition, type PayloadFilter } from './payload-filter.ts'
+import { validated, type SearchOptions, type SearchResult } from './search-options.ts'
 
 interface Cache {
   readonly index: ExactIndex
@@ -143,17 +114,14 @@ export class VectorSearch {
   }
 
   #allowed(collection: Collection, filter: PayloadFilter): string[] {
-    const parameters: (string | number)[] = [collection]
-    const isOneOf = (alias: string, values: readonly Scalar[]): string =>
-      values.map((value) => scalarTest(alias, value, parameters)).join(' OR ') || '0'
-    const conditions = Object.entries(filter).map(([field, wanted]) => {
-      const values: readonly Scalar[] = isList(wanted) ? wanted : [wanted]
-      parameters.push(field)
-      return `EXISTS (SELECT 1 FROM json_each(e.payload) p WHERE p.key = ? AND (${isOneOf('p', values)}
-        OR p.type = 'array' AND EXISTS (SELECT 1 FROM json_each(p.value) f WHERE ${isOneOf('f', values)})))`
-    })
-    const sql = `SELECT e.id FROM embeddings e WHERE e.collection = ? ${conditions.map((condition) => `AND ${condition}`).join(' ')}`
-    return this.#connection.all<{ id: string }>(sql, ...parameters).map(({ id }) => id)
+    const { sql, parameters } = payloadCondition(filter)
+    return this.#connection
+      .all<{ id: string }>(
+        `SELECT e.id FROM embeddings e WHERE e.collection = ? AND ${sql}`,
+        collection,
+        ...parameters,
+      )
+      .map(({ id }) => id)
   }
 
   #result(id: string, score: number): SearchResult[] {
@@ -180,53 +148,5 @@ interface Change {
   vector: Uint8Array | null
 }
 
-const isList = (value: unknown): value is readonly Scalar[] => Array.isArray(value)
-
-const isScalar = (value: unknown): boolean =>
-  value === null || ['string', 'boolean'].includes(typeof value) || Number.isFinite(value)
-
-/** Whether a row of `json_each` is this value, of this type: SQLite's `true` is the number 1. */
-function scalarTest(alias: string, value: Scalar, parameters: (string | number)[]): string {
-  if (value === null || typeof value === 'boolean') return `${alias}.type = '${value}'`
-  parameters.push(value)
-  const types = typeof value === 'string' ? `'text'` : `'integer', 'real'`
-  return `(${alias}.type IN (${types}) AND ${alias}.atom = ?)`
-}
-
 const place = (collection: string, model: string | undefined, dimension: number): string =>
   `${collection} ${model ?? '?'} ${dimension}`
-
-function refuse(message: string): never {
-  throw new AgentDBError('INVALID_OPTION', `search: ${message}`)
-}
-
-function validated(options: SearchOptions): SearchOptions {
-  const { collection, text, vector, k, filter, minScore } = options
-  if (!collections.includes(collection))
-    refuse(`there is no collection ${preview(collection)}; there are ${collections.join(', ')}`)
-  if ((text === undefined) === (vector === undefined)) refuse('give text or vector, one of them')
-  if (text !== undefined && typeof text !== 'string')
-    refuse(`text must be a string, got ${preview(text)}`)
-  if (
-    vector !== undefined &&
-    !(vector instanceof Float32Array && vector.length > 0 && vector.every(Number.isFinite))
-  ) {
-    refuse('vector must be a Float32Array of finite numbers')
-  }
-  if (k !== undefined && !(Number.isInteger(k) && k >= 1 && k <= SEARCH_K_MAX))
-    refuse(`k must be 1 to ${SEARCH_K_MAX}, got ${preview(k)}`)
-  if (minScore !== undefined && !Number.isFinite(minScore))
-    refuse(`minScore must be a number, got ${preview(minScore)}`)
-  if (filter !== undefined) validateFilter(filter)
-  return options
-}
-
-function validateFilter(filter: unknown): void {
-  if (typeof filter !== 'object' || filter === null || Array.isArray(filter))
-    refuse(`filter must be an object of payload fields, got ${preview(filter)}`)
-  for (const [field, wanted] of Object.entries(filter)) {
-    const values: readonly unknown[] = isList(wanted) ? wanted : [wanted]
-    if (!values.every(isScalar))
-      refuse(`filter.${field} must be a value or a list of values, got ${preview(wanted)}`)
-  }
-}

@@ -3,7 +3,7 @@ import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 
 import { AgentDB, hashingEmbedder, HASHING_DIMENSION, type Json } from '../../src/index.ts'
-import { SEARCH_K_MAX } from '../../src/search/vector-search.ts'
+import { SEARCH_K_MAX } from '../../src/search/search-options.ts'
 import { connectionOf, errorOf, openStore, rejectionOf, scratchFolder } from '../support/store.ts'
 
 let db: AgentDB
