@@ -1,5 +1,6 @@
 import { Kysely } from 'kysely'
 import { AgentDBError, preview } from '../schema/errors.ts'
+import { collections, type Collection } from '../schema/tables/embeddings.ts'
 import type { AgentDatabase } from '../schema/types.ts'
 import { isId, newId } from '../schema/values/id.ts'
 import { systemClock, type Clock } from '../schema/values/timestamp.ts'
@@ -37,6 +38,11 @@ export interface OpenOptions {
   readonly embed?: Embed | undefined
   /** Name of the model behind `embed`, stored with every vector. Default: `custom`. */
   readonly embedModel?: string | undefined
+  /**
+   * Collections whose vectors are put as 16-bit floats hold them: half the bytes on the wire, three digits of each number.
+   * Default: none.
+   */
+  readonly halfPrecision?: readonly Collection[] | undefined
   /** How long a write waits for another process that is writing. Default: 5000. */
   readonly busyTimeoutMs?: number | undefined
   /** Microseconds since 1970; for tests. */
@@ -110,7 +116,7 @@ export class AgentDB {
     this.runbooks = new Repository(context, 'runbooks')
     this.runbookExecutions = new Repository(context, 'runbook_executions')
     this.auditLogs = new Repository(context, 'audit_logs')
-    this.embeddings = new EmbeddingRepository(context, embedder)
+    this.embeddings = new EmbeddingRepository(context, embedder, options.halfPrecision)
     this.syncConflicts = new ConflictLog(connection, {
       users: this.users,
       sessions: this.sessions,
@@ -201,6 +207,7 @@ const optionNames: ReadonlySet<string> = new Set([
   'synchronous',
   'embed',
   'embedModel',
+  'halfPrecision',
   'busyTimeoutMs',
   'clock',
 ])
@@ -215,7 +222,7 @@ function validateOptions(options: OpenOptions): void {
     if (!optionNames.has(name))
       refuse(`there is no option ${preview(name)}; there are ${[...optionNames].join(', ')}`)
   }
-  const { path, userId, agentId, synchronous, embed, busyTimeoutMs } = options
+  const { path, userId, agentId, synchronous, embed, halfPrecision = [], busyTimeoutMs } = options
   if (typeof path !== 'string' || path === '')
     refuse(`path must be a file name, got ${preview(path)}`)
   if (userId !== undefined && !isId(userId))
@@ -225,6 +232,11 @@ function validateOptions(options: OpenOptions): void {
   if (synchronous !== undefined && !['normal', 'full'].includes(synchronous))
     refuse(`synchronous must be normal or full, got ${preview(synchronous)}`)
   if (embed !== undefined && typeof embed !== 'function') refuse('embed must be a function')
+  const none = [halfPrecision].flat().find((name) => !collections.includes(name))
+  if (none !== undefined || !Array.isArray(halfPrecision))
+    refuse(
+      `halfPrecision must be a list of collections (${collections.join(', ')}), got ${preview(none ?? halfPrecision)}`,
+    )
   if (busyTimeoutMs !== undefined && !(Number.isInteger(busyTimeoutMs) && busyTimeoutMs >= 0))
     refuse(`busyTimeoutMs must be a whole number, got ${preview(busyTimeoutMs)}`)
 }

@@ -3,6 +3,7 @@ import { AgentDBError, preview } from '../../schema/errors.ts'
 import { collections, type Collection } from '../../schema/tables/embeddings.ts'
 import type { Row } from '../../schema/types.ts'
 import type { Embedder } from '../vector/embedder.ts'
+import { HALF_MAX, roundedToHalf } from '../vector/half-precision.ts'
 import { Repository, type RepositoryContext } from './repository.ts'
 
 export interface PutEmbedding {
@@ -28,10 +29,17 @@ const PREVIEW_LENGTH: Readonly<Record<Collection, number>> = {
 /** Embeddings are rows like any other, with {@link put} on top. */
 export class EmbeddingRepository extends Repository<'embeddings'> {
   readonly #embedder: Embedder
+  readonly #halfPrecision: ReadonlySet<Collection>
 
-  constructor(context: RepositoryContext, embedder: Embedder) {
+  /** Vectors of the collections of `halfPrecision` are put as 16-bit floats hold them. */
+  constructor(
+    context: RepositoryContext,
+    embedder: Embedder,
+    halfPrecision: readonly Collection[] = [],
+  ) {
     super(context, 'embeddings')
     this.#embedder = embedder
+    this.#halfPrecision = new Set(halfPrecision)
   }
 
   /**
@@ -64,7 +72,19 @@ export class EmbeddingRepository extends Repository<'embeddings'> {
     )
   }
 
-  #store(input: PutEmbedding, vector: Float32Array): Row<'embeddings'> {
+  #rounded(collection: Collection, vector: Float32Array): Float32Array {
+    if (!this.#halfPrecision.has(collection)) return vector
+    const rounded = roundedToHalf(vector)
+    if (rounded !== undefined) return rounded
+    throw new AgentDBError(
+      'INVALID_VALUE',
+      `embeddings.vector has a component that half precision cannot hold: ${collection} takes -${HALF_MAX} to ${HALF_MAX}`,
+      { table: 'embeddings', column: 'vector' },
+    )
+  }
+
+  #store(input: PutEmbedding, whole: Float32Array): Row<'embeddings'> {
+    const vector = this.#rounded(input.collection, whole)
     const content = {
       model: input.vector === undefined ? this.#embedder.model : (input.model ?? 'custom'),
       dimension: vector.length,
