@@ -1,12 +1,5 @@
 import type { Stored, StoredRow } from '../../schema/codec.ts'
-import {
-  agentColumns,
-  mustColumn,
-  references,
-  type StateMachine,
-  type TableDefinition,
-  type ValuePolicy,
-} from '../../schema/define.ts'
+import { agentColumns, mustColumn, references, type TableDefinition } from '../../schema/define.ts'
 import { mustTable, referencesTo, tableOfNumber } from '../../schema/tables.ts'
 import { timestampOfMicros } from '../../schema/values/timestamp.ts'
 import type { WireOutcome } from '../../sync/protocol/messages.ts'
@@ -15,18 +8,19 @@ import { must, Violation } from './checks/violation.ts'
 import { rowKey, type ModelDatabase, type Transaction } from './centre/model-database.ts'
 import type { PushNote } from './centre/push.ts'
 import { mayReference, mayWrite } from './oracle-access.ts'
-import { carry } from './three-way.ts'
+import {
+  groupsOf,
+  mergeUnit,
+  same,
+  told,
+  type Change,
+  type KnownMutation,
+  type Lost,
+  type Merging,
+} from './oracle-merge.ts'
 
 type Note = NonNullable<CommitNote>
 type Mutation = PushNote['transactions'][number]['mutations'][number]
-type KnownMutation = Extract<Mutation, { readonly table: TableDefinition }>
-
-/** Who wrote something, by the number of the commit. */
-interface Change {
-  readonly commit: number
-  readonly clock: number
-  readonly writer: string | null
-}
 
 /** Who changed a column last, and whose changes are still in its value without that writer having seen them. */
 interface Stamp extends Change {
@@ -43,37 +37,7 @@ interface OracleRow {
   readonly stamps: ReadonlyMap<string, Stamp>
 }
 
-/** An update that is being merged. */
-interface Merging {
-  readonly id: string
-  readonly clientId: string
-  readonly clock: number
-  readonly mutation: KnownMutation
-  readonly current: StoredRow
-  readonly unseen: (column: string) => Change[]
-  readonly written: Record<string, Stored>
-  hasLost: boolean
-}
-
 type Find = (table: string, id: unknown) => StoredRow | undefined
-
-const mineOf = ({ clock, clientId }: Merging): Change => ({ commit: 0, clock, writer: clientId })
-
-interface Lost {
-  readonly id: string
-  readonly loser: string | null
-  readonly winner: string | null
-  readonly lost: Readonly<Record<string, unknown>>
-  readonly kept: Readonly<Record<string, unknown>>
-}
-
-const same = (a: Stored | undefined, b: Stored | undefined): boolean =>
-  a instanceof Uint8Array && b instanceof Uint8Array
-    ? Buffer.compare(a, b) === 0
-    : (a ?? null) === (b ?? null)
-
-const told = (value: Stored | undefined): unknown =>
-  value instanceof Uint8Array ? Buffer.from(value).toString('hex') : (value ?? null)
 
 /**
  * A second opinion on every commit of the centre: the merge rules once more, in the plainest way, from the history alone.
@@ -518,6 +482,7 @@ export class Oracle {
       unseen,
       current: row?.values ?? {},
       written: {},
+      losses: this.#lost,
       hasLost: false,
     }
     for (const columns of groupsOf(table, Object.keys(patch))) {
@@ -532,7 +497,7 @@ export class Oracle {
       )
       const policy =
         whole?.policy ?? (whole === undefined ? mustColumn(table, columns[0] ?? '').policy : 'lww')
-      this.#mergeUnit(merging, columns, policy)
+      mergeUnit(merging, columns, policy)
     }
     const { written, hasLost } = merging
     const version = this.#nextVersion(outcome)
@@ -548,92 +513,6 @@ export class Oracle {
     const stays = (column: string): readonly Change[] =>
       mustColumn(table, column).policy === 'merge' ? unseen(column) : []
     this.#setValues(table, id, { ...written, ...version }, { clock, writer: clientId, stays })
-  }
-
-  #mergeUnit(
-    merging: Merging,
-    columns: readonly string[],
-    policy: ValuePolicy | StateMachine,
-  ): void {
-    const { current, mutation, unseen } = merging
-    const { patch, before } = mutation
-    const [column = ''] = columns
-    const differing = columns.filter((each) => !same(current[each], patch[each]))
-    const rival = columns.flatMap(unseen).toSorted(byAge).at(-1)
-    if (typeof policy === 'object') return this.#moveState(merging, columns, policy, rival)
-    if (policy === 'reject') {
-      must(
-        differing.length === 0 || rival === undefined,
-        'oracle',
-        () => `${mutation.table.name} ${mutation.id}: two changes of ${columns.join()} were merged`,
-      )
-      return this.#take(merging, rival, differing)
-    }
-    if (policy === 'lww' || !Object.hasOwn(before, column))
-      return this.#laterWins(merging, rival, differing)
-    const mineWins = rival === undefined || byAge(mineOf(merging), rival) > 0
-    const sides = [before[column] ?? null, patch[column] ?? null, current[column] ?? null] as const
-    const { value, mine, theirs } = carry(policy, sides, mineWins)
-    if (!same(value, current[column])) merging.written[column] = value
-    if (rival === undefined || (mine === undefined && theirs === undefined)) return
-    const [mineLost, theirsLost] = [{ [column]: mine ?? null }, { [column]: theirs ?? null }]
-    if (mineWins)
-      this.#lose(merging.id, rival.writer, merging.clientId, [column], theirsLost, mineLost)
-    else {
-      merging.hasLost = true
-      this.#lose(merging.id, merging.clientId, rival.writer, [column], mineLost, theirsLost)
-    }
-  }
-
-  /** The later clock, then the greater client. */
-  #laterWins(merging: Merging, rival: Change | undefined, differing: readonly string[]): void {
-    if (differing.length === 0) return
-    if (rival === undefined || byAge(mineOf(merging), rival) > 0)
-      return this.#take(merging, rival, differing)
-    const { id, clientId, mutation, current } = merging
-    merging.hasLost = true
-    this.#lose(id, clientId, rival.writer, differing, mutation.patch, current)
-  }
-
-  #take(merging: Merging, rival: Change | undefined, differing: readonly string[]): void {
-    const { id, clientId, mutation, current, unseen, written } = merging
-    for (const column of differing) written[column] = mutation.patch[column] ?? null
-    const theirs = differing.filter((column) => unseen(column).length > 0)
-    if (rival !== undefined && theirs.length > 0)
-      this.#lose(id, rival.writer, clientId, theirs, current, mutation.patch)
-  }
-
-  /** A legal step is taken, whatever the clocks say; another one loses the group. */
-  #moveState(
-    merging: Merging,
-    columns: readonly string[],
-    { column, transitions }: StateMachine,
-    rival: Change | undefined,
-  ): void {
-    const { id, clientId, mutation, current } = merging
-    const { patch, before } = mutation
-    const differing = columns.filter((each) => !same(current[each], patch[each]))
-    const changed = differing.filter(
-      (each) => !Object.hasOwn(before, each) || !same(before[each], patch[each]),
-    )
-    if (!changed.includes(column)) return this.#laterWins(merging, rival, changed)
-    const next = transitions[String(current[column])] ?? []
-    if (next.includes(String(patch[column]))) return this.#take(merging, rival, changed)
-    merging.hasLost = true
-    this.#lose(id, clientId, rival?.writer ?? null, differing, patch, current)
-  }
-
-  #lose(
-    id: string,
-    loser: string | null,
-    winner: string | null,
-    columns: readonly string[],
-    lost: StoredRow,
-    kept: StoredRow,
-  ): void {
-    const pick = (row: StoredRow): Record<string, unknown> =>
-      Object.fromEntries(columns.map((column) => [column, told(row[column])]))
-    this.#lost.push({ id, loser, winner, lost: pick(lost), kept: pick(kept) })
   }
 
   /** What a delete takes away of others' unseen work; of rows below it only where the table says that it may. */
@@ -849,25 +728,6 @@ function defaultsOf(table: TableDefinition, nowMicros: number): StoredRow {
 
 const sorted = (values: Readonly<Record<string, unknown>>): [string, unknown][] =>
   Object.entries(values).toSorted(([a], [b]) => (a < b ? -1 : 1))
-
-/** Older first; SQL at the centre counts as the latest of equals. */
-function byAge(a: Change, b: Change): number {
-  if (a.clock !== b.clock) return a.clock - b.clock
-  if (a.writer === b.writer) return 0
-  if (a.writer === null) return 1
-  if (b.writer === null) return -1
-  return a.writer < b.writer ? -1 : 1
-}
-
-function groupsOf(table: TableDefinition, columns: readonly string[]): string[][] {
-  const groups = new Map<string, string[]>()
-  for (const column of columns) {
-    const name = table.groups.find((group) => group.columns.includes(column))?.name
-    const key = name === undefined ? `column ${column}` : `group ${name}`
-    groups.set(key, [...(groups.get(key) ?? []), column])
-  }
-  return [...groups.values()]
-}
 
 const uniqueTexts = (table: TableDefinition, values: StoredRow): string[] =>
   table.uniques.map(({ name, columns }) =>
