@@ -9,7 +9,7 @@ import { Violation } from './checks/violation.ts'
 import { Decisions } from './checks/decision-check.ts'
 import type { Decided } from './decisions.ts'
 import { SimTransport, type Network } from './network.ts'
-import type { SqliteHooks } from './sqlite-hooks.ts'
+import { CrashSignal, type SqliteHooks } from './sqlite-hooks.ts'
 import type { Random } from './random.ts'
 import type { Trace } from './trace.ts'
 import { EPOCH_MS } from './virtual-time.ts'
@@ -30,6 +30,8 @@ export interface LocalCommit {
   /** Where the store stood when it was committed. */
   readonly base: { readonly nonce: string | null; readonly position: number }
   readonly mutations: readonly LocalMutation[]
+  /** The client under which it went back into the queue, after the centre had lost it. */
+  readonly requeuedAs?: string
 }
 
 /** What the world around an agent gives it. */
@@ -201,7 +203,7 @@ export class SimAgent {
     engine.on('fork', ({ pending, reason }) => {
       trace.add(this.name, `becomes another client, with ${pending} pending: ${reason}`)
       this.hasForked = true
-      this.observe()
+      this.#observeUntilDeath()
     })
     engine.on('heal', ({ decision, offered, withheld }) =>
       trace.add(this.name, `heals: ${decision}, ${offered} go back, ${withheld} do not`),
@@ -247,6 +249,15 @@ export class SimAgent {
     this.#engine?.now().catch(() => undefined)
   }
 
+  /** In a handler nobody would catch that the process dies here; the engine meets it with its next statement. */
+  #observeUntilDeath(): void {
+    try {
+      this.observe()
+    } catch (error) {
+      if (!(error instanceof CrashSignal)) throw error
+    }
+  }
+
   /** Notes what was committed since; returns the ids of these transactions. */
   observe(): string[] {
     const added: string[] = []
@@ -261,7 +272,7 @@ export class SimAgent {
     }>('SELECT client_id AS client, ancestor, nonce, position FROM sync_state')
     if (state === undefined) return added
     if (this.#clientId !== undefined && this.#clientId !== state.client)
-      this.#noteRequeued(state.ancestor, newest)
+      this.#noteRequeued(state.client, state.ancestor, newest)
     this.#clientId = state.client
     const base = { nonce: state.nonce, position: state.position }
     for (const commit of newest) {
@@ -281,6 +292,7 @@ export class SimAgent {
 
   /** The centre went back: what it lost is pending again, and what became of it then counts no longer. */
   #noteRequeued(
+    requeuedAs: string,
     ancestor: string | null,
     queue: readonly { readonly id: string; readonly seq: number }[],
   ): void {
@@ -294,7 +306,7 @@ export class SimAgent {
       const mutations = this.#mutationsOf(seq)
       this.#mustBeGone(commit, mutations)
       this.commits.set(id, { ...commit, seq, mutations })
-      this.#world.onCommit({ ...commit, seq, mutations })
+      this.#world.onCommit({ ...commit, seq, mutations, requeuedAs })
     }
     const isPending = new Set(queue.map(({ id }) => id))
     const kept = this.outcomes.filter(({ transactionId }) => !isPending.has(transactionId))

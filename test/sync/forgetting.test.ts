@@ -4,6 +4,8 @@ import { afterEach, beforeEach, expect, inject, test } from 'vitest'
 import { newId } from '../../schema/values/id.ts'
 import { Database } from '../../server/postgres/database.ts'
 import { forgetDecided } from '../../server/sync/forget.ts'
+import { readIdentity } from '../../src/internal-for-sync.ts'
+import { forkStore } from '../../sync/client/fork-store.ts'
 import {
   createUser,
   openAgent,
@@ -13,7 +15,7 @@ import {
   type TestUser,
 } from '../support/centre.ts'
 import { createDatabase, type TestDatabase } from '../support/databases.ts'
-import { scratchFolder, type ScratchFolder } from '../support/store.ts'
+import { connectionOf, scratchFolder, type ScratchFolder } from '../support/store.ts'
 import {
   insert,
   newTransactionId,
@@ -130,6 +132,31 @@ test('who comes back later than all that hears what became of its queue, and not
   expect((await client.outcomes()).map(({ seq, kind }) => [seq, kind])).toEqual([[3, 'rejected']])
   const rows = await centre.db.selectFrom('conversations').select('id').execute()
   expect(rows.length).toBe(3)
+})
+
+test('nor is what the original still had, when it was its copy that brought it long ago', async () => {
+  const path = folder.file('original.db')
+  await using original = await open(path)
+  const counted = original.db.conversations.create({ title: 'counted' }).id
+  await original.sync.now()
+  original.db.conversations.update(counted, { total_cost_cents: 1 })
+  {
+    const copy = folder.file('copy.db')
+    copyFileSync(path, copy)
+    if (existsSync(`${path}-wal`)) copyFileSync(`${path}-wal`, `${copy}-wal`)
+    await using clone = await open(copy)
+    const connection = connectionOf(clone.db)
+    const { clientId } = readIdentity(connection)
+    forkStore(connection, clientId, { at: '', reason: 'a test' })
+    await clone.sync.now()
+    // The next request says that it has its acknowledgement.
+    await clone.sync.now()
+  }
+  await restart()
+  expect(await forgetDecided(database, new Date())).toBe(1)
+  await original.sync.now()
+  expect(original.outcomes.at(-1)).toMatchObject({ kind: 'rejected', reason: 'too_old' })
+  expect(original.db.conversations.find(counted)?.total_cost_cents).toBe(1)
 })
 
 test('what an old copy of a store still had in its queue goes to its conflicts: it is not applied twice', async () => {

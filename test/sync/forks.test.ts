@@ -187,6 +187,21 @@ describe('a store whose file was copied', () => {
     expect(await ancestryOf(clientOf(clone))).toEqual({ ancestor: clientOf(original), common: 3 })
   })
 
+  test('that goes on under another name before anything was sent: what both had happens once, whoever brings it', async () => {
+    await using original = await open(newPath())
+    const conversation = await begin(original)
+    say(original, conversation, 'shared one')
+    say(original, conversation, 'shared two')
+    await using clone = await open(copyFiles(original.path, newPath()))
+    forkStore(connectionOf(clone.db), clientOf(clone), { at: '', reason: 'a test' })
+    await clone.sync.now()
+    say(original, conversation, 'of the original')
+    await original.sync.now()
+    await mustAgree(original, clone)
+    await mustHold(conversation, ['shared one', 'shared two', 'of the original'])
+    expect(new Set(original.outcomes.map(({ kind }) => kind))).toEqual(new Set(['applied']))
+  })
+
   test('shows no shared row or count twice at any time on the way', async () => {
     await using original = await open(newPath())
     const conversation = await begin(original)

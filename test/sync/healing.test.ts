@@ -464,6 +464,10 @@ test('a push under a client whose introduction was lost with the centre is not t
   }
   await introduce()
   await centre.restoreUnderServer()
+  // Met again by a pull: bound, and not introduced.
+  await vi.waitFor(async () => expect((await after.pullRaw()).status).toBe(200), {
+    timeout: 20_000,
+  })
   const again = { ...pushRequest(after.clientId, [made]), introduced: true }
   await vi.waitFor(
     async () =>

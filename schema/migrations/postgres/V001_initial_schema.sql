@@ -90,9 +90,12 @@ CREATE TABLE sync.client (
   ancestor uuid,
   common_seq bigint,
   common_clock bigint,
+  introduced boolean NOT NULL DEFAULT false,
   created_at timestamptz NOT NULL DEFAULT now(),
   seen_at timestamptz NOT NULL DEFAULT now()
 );
+
+CREATE INDEX client_ancestor ON sync.client (ancestor) WHERE ancestor IS NOT NULL;
 
 CREATE TABLE sync.applied (
   tx_id text PRIMARY KEY,

@@ -45,6 +45,8 @@ export async function recordAncestor(
   principal: Principal,
   { clientId, ancestor, heal }: IntroduceRequest,
 ): Promise<void> {
+  // Told is told, whatever is noted of it: the store need not tell it again.
+  await session.query('UPDATE sync.client SET introduced = true WHERE client_id = $1', [clientId])
   const { rows } = await session.query<{ user_id: string; agent_id: string }>(
     'SELECT user_id, agent_id FROM sync.client WHERE client_id = $1',
     [ancestor.clientId],

@@ -30,9 +30,10 @@ import {
 } from './transaction.ts'
 import {
   mustBeContiguous,
+  mustBeIntroduced,
   mustBeSameStore,
-  mustNeedNoIntroduction,
   readWatermark,
+  type Watermark,
 } from './watermark.ts'
 import { loadWorkingState } from './working-state.ts'
 import { writeRows } from './write.ts'
@@ -70,12 +71,9 @@ export class PushService {
   async push(claims: Claims, request: PushRequest): Promise<PushResponse> {
     const principal = await loadPrincipal(this.#database, claims)
     const start = await readWatermark(this.#database, request.clientId, '')
-    if (start.isBound) {
-      await this.#bindings.bind(this.#database, request.clientId, principal)
-    } else {
-      mustNeedNoIntroduction(request)
-      await this.#bindings.bindAgain(this.#database, request.clientId, principal)
-    }
+    mustBeIntroduced(request, start.isIntroduced)
+    if (start.isBound) await this.#bindings.bind(this.#database, request.clientId, principal)
+    else await this.#bindings.bindAgain(this.#database, request.clientId, principal)
     const pusher: Pusher = { claims, clientId: request.clientId }
     const transactions = readTransactions(request, this.#clock())
     mustBeContiguous(transactions)
@@ -205,14 +203,12 @@ async function applyOnce(
     )
   // Role and status as they are now, not as they were when the request came.
   const principal = await loadPrincipal(session, claims)
-  const { fresh, ancestry } =
-    mark.ancestor === null && mark.window === 'none'
-      ? { fresh: todo, ancestry: noAncestry }
-      : await passOverRepeated(session, principal, clientId, todo)
+  const { fresh, ancestry } = await passOverRepeated(session, principal, { clientId, mark }, todo)
+  const hasTwin = mark.ancestor !== null || mark.isAncestor
   const forced =
-    mark.ancestor === null || mark.isHealing
-      ? found
-      : new Map([...(await refuseForgotten(session, fresh)), ...found])
+    hasTwin && !mark.isHealing
+      ? new Map([...(await refuseForgotten(session, fresh)), ...found])
+      : found
   // What is refused whatever it finds writes nothing, and must not fail again on the way there.
   await lockRows(
     session,
@@ -251,16 +247,16 @@ const noAncestry: Ancestry = new Map()
 
 /**
  * What was sent before under another client's number is not applied again; only its outcome is told. It comes of a store
- * that forked, or after the centre went back, when a copy of the store may have brought it.
+ * that forked, or of its twin that goes on under the old name, or after the centre went back: nobody can tell which.
  */
 async function passOverRepeated(
   session: Session,
   { userId }: Principal,
-  clientId: string,
+  { clientId, mark }: { readonly clientId: string; readonly mark: Watermark },
   transactions: readonly ClientTransaction[],
 ): Promise<{ fresh: readonly ClientTransaction[]; ancestry: Ancestry }> {
   const repeated = await findRepeated(session, userId, transactions)
-  const known = await loadAncestry(session, clientId)
+  const known = mark.ancestor === null ? noAncestry : await loadAncestry(session, clientId)
   const ancestry = await extendCommonPart(session, clientId, known, repeated)
   await recordRepeated(session, clientId, repeated)
   const ids = new Set(repeated.map(({ id }) => id))

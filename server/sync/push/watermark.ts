@@ -10,17 +10,24 @@ export interface Watermark {
   readonly isBound: boolean
   readonly seq: number
   readonly id: string | null
+  /** Whether its store has told what it was before it forked. */
+  readonly isIntroduced: boolean
   /** The client that its store was before it forked. */
   readonly ancestor: string | null
+  /** Whether some store that was this client is another one now: both may have the same work in their queues. */
+  readonly isAncestor: boolean
   /** Whether it became a client of its own because the centre went back. */
   readonly isHealing: boolean
   /** Whether rows may be missing because the centre went back. */
   readonly window: Window
 }
 
-/** A store that forked has told what it was; where the centre went back to before that, it would take it for new. */
-export function mustNeedNoIntroduction({ introduced }: PushRequest): void {
-  if (introduced !== true) return
+/**
+ * A store that forked has told what it was; where the centre went back to before that, it would take it for new. A pull may
+ * have bound the client again since.
+ */
+export function mustBeIntroduced({ introduced }: PushRequest, isIntroduced: boolean): void {
+  if (introduced !== true || isIntroduced) return
   throw new AgentDBError(
     'NOT_INTRODUCED',
     'the centre has lost what this store was before it forked: it is to tell again',
@@ -36,11 +43,13 @@ export async function readWatermark(
   const { rows } = await session.query<{
     seq: number
     tx_id: string | null
+    introduced: boolean
     ancestor: string | null
+    forked: boolean
     healing: boolean
     open: boolean | null
   }>(
-    `SELECT seq, tx_id, ancestor, EXISTS (SELECT 1 FROM sync.healed h WHERE h.client_id = $1) AS healing, (SELECT coalesce(bool_or(f.open_until > now() AND f.decision <> 'none'), false) FROM sync.fork f HAVING count(*) > 0) AS open
+    `SELECT seq, tx_id, introduced, ancestor, EXISTS (SELECT 1 FROM sync.client d WHERE d.ancestor = $1) AS forked, EXISTS (SELECT 1 FROM sync.healed h WHERE h.client_id = $1) AS healing, (SELECT coalesce(bool_or(f.open_until > now() AND f.decision <> 'none'), false) FROM sync.fork f HAVING count(*) > 0) AS open
     FROM sync.client WHERE client_id = $1 ${lock}`,
     [clientId],
   )
@@ -50,7 +59,9 @@ export async function readWatermark(
     isBound: row !== undefined,
     seq: row?.seq ?? 0,
     id: row?.tx_id ?? null,
+    isIntroduced: row?.introduced ?? false,
     ancestor: row?.ancestor ?? null,
+    isAncestor: row?.forked ?? false,
     isHealing: row?.healing ?? false,
     window: open === undefined ? 'none' : open ? 'open' : 'over',
   }

@@ -38,6 +38,7 @@ export interface ClientRow {
   readonly agentId: string
   readonly seq: number
   readonly txId: string | null
+  readonly isIntroduced: boolean
   /** What the store was before it forked, and the clock up to which its mutations are this store's own. */
   readonly ancestor: string | null
   readonly commonClock: number | null

@@ -44,6 +44,7 @@ export class Principals {
             txId: null,
             ancestor: null,
             commonClock: null,
+            isIntroduced: false,
           })
       })
     }

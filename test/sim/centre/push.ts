@@ -14,7 +14,7 @@ import {
 } from '../../../server/sync/push/missing.ts'
 import { jsonRow } from '../../../server/sync/push/row-json.ts'
 import { readTransactions, type ClientTransaction } from '../../../server/sync/push/transaction.ts'
-import { mustNeedNoIntroduction } from '../../../server/sync/push/watermark.ts'
+import { mustBeIntroduced } from '../../../server/sync/push/watermark.ts'
 import { WorkingState, type WorkingRow } from '../../../server/sync/push/working-state.ts'
 import { parseSnapshot, type Snapshot } from '../../../sync/merge/snapshot.ts'
 import type {
@@ -83,7 +83,7 @@ export class ModelPush {
   async push(claims: Claims, request: PushRequest): Promise<PushResponse> {
     const { clientId } = request
     this.#principals.load(claims)
-    if (this.#database.clients.read(clientId) === undefined) mustNeedNoIntroduction(request)
+    mustBeIntroduced(request, this.#mark(clientId).isIntroduced)
     await this.#principals.bind(clientId, claims)
     const transactions = readTransactions(request, this.#database.clock())
     const mark = this.#mark(clientId)
@@ -106,6 +106,7 @@ export class ModelPush {
         agentId: '',
         seq: 0,
         txId: null,
+        isIntroduced: false,
         ancestor: null,
         commonClock: null,
       }
@@ -119,7 +120,8 @@ export class ModelPush {
     await this.#principals.bind(clientId, claims)
     await this.#database.transaction(async (transaction) => {
       await transaction.lock(`client:${clientId}`, 'update')
-      const mark = this.#mark(clientId, transaction)
+      const mark = { ...this.#mark(clientId, transaction), isIntroduced: true }
+      transaction.write(this.#database.clients, clientId, mark)
       if (mark.ancestor !== null || mark.seq > 0) return
       const common = ancestor.id === null ? undefined : this.#database.applied.read(ancestor.id)
       const isOfAncestor = common?.clientId === ancestor.clientId
@@ -244,10 +246,7 @@ export class ModelPush {
     const statements = new Statements(this.#database, transaction, clientId)
     const ancestry = this.#ancestry(transaction, clientId, todo)
     const window = this.#database.window()
-    const fresh =
-      mark.ancestor === null && window === 'none'
-        ? todo
-        : this.#passOver(transaction, { clientId, userId: principal.userId }, todo)
+    const fresh = this.#passOver(transaction, { clientId, userId: principal.userId }, todo)
     const missing = this.#missing(transaction, { clientId, userId: principal.userId }, window)
     await lockRows(this.#database, transaction, statements, fresh)
     await this.#pause()
@@ -292,7 +291,7 @@ export class ModelPush {
     await this.#pause()
   }
 
-  /** Those of a store that forked: what it sent before is not applied again, only its outcome is told. */
+  /** What came before under another client's number is not applied again, only its outcome is told. */
   #passOver(
     transaction: Transaction,
     { clientId, userId }: Writer,

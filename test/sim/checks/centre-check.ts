@@ -112,8 +112,9 @@ export class CentreCheck {
       this.#mustBeAsCommitted(transaction)
       this.#mustFollow(clientId, seq)
       if (repeated.includes(transaction)) continue
-      // Known twice: once as it was committed, and as it went back into the queue.
-      if ((this.#expected.get(id)?.length ?? 0) > 1 && !broughtBack.has(id))
+      // By another copy of the store, which never heard that it was taken, it comes as new.
+      const isRequeued = this.#expected.get(id)?.some(({ requeuedAs }) => requeuedAs === clientId)
+      if (isRequeued === true && !broughtBack.has(id))
         throw new Violation('I16', `transaction ${id} comes back, and the centre takes it for new`)
       const before = this.#effects.get(id)
       if (before !== undefined)
