@@ -383,7 +383,7 @@ export class Oracle {
       'I11',
       () => `${what()}: accepted of a ${note.role}`,
     )
-    this.#mustSeeParents(note, mutation, what)
+    this.#mustSeeParents(note, { ...mutation, patch }, what)
     if (op === 'delete') {
       this.#loseDeleted(note, pushed, mutation)
       this.#delete(table, id, note.clientId)
