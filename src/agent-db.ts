@@ -10,7 +10,7 @@ import { Placeholders } from './placeholders/placeholders.ts'
 import { EmbeddingRepository } from './repositories/embedding-repository.ts'
 import { Repository, type RepositoryContext } from './repositories/repository.ts'
 import type { SearchOptions, SearchResult } from './search/search-options.ts'
-import { VectorSearch } from './search/vector-search.ts'
+import { Search } from './search/search.ts'
 import { Connection, type Synchronous } from './sqlite/connection.ts'
 import { fromSqlite } from './sqlite/errors.ts'
 import { StoreDialect } from './sqlite/kysely-dialect.ts'
@@ -84,7 +84,7 @@ export class AgentDB {
   readonly agentId: string
   readonly #connection: Connection
   readonly #transactions: Transactions
-  readonly #search: VectorSearch
+  readonly #search: Search
 
   private constructor(connection: Connection, options: OpenOptions) {
     const clock = options.clock ?? systemClock
@@ -128,7 +128,7 @@ export class AgentDB {
     this.placeholders = new Placeholders(connection)
     this.lostRows = new LostRows(connection)
     this.kysely = new Kysely<AgentDatabase>({ dialect: new StoreDialect(connection) })
-    this.#search = new VectorSearch(connection, embedder)
+    this.#search = new Search(connection, embedder)
     registerInternals(this, { connection, clock })
   }
 
@@ -175,7 +175,15 @@ export class AgentDB {
     return this.#transactions.run(work)
   }
 
-  /** Nearest embeddings of a collection, exact, by cosine. */
+  /**
+   * Searches in words, in vectors, or in both (the default for a text): over collections of embeddings, messages,
+   * conversations, incidents and runbooks. See `docs/search.md`.
+   *
+   * @example
+   * const found = await db.search({ in: ['messages', 'incidents'], text: 'checkout is slow', highlight: true })
+   * for (const { collection, score, highlight } of found) console.log(collection, score, highlight)
+   * @throws AgentDBError `INVALID_OPTION`, `INVALID_VALUE`, `STORE_CLOSED`
+   */
   search(options: SearchOptions): Promise<SearchResult[]> {
     return this.#search.search(options)
   }
