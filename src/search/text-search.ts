@@ -35,14 +35,16 @@ export class TextSearch {
     condition: Condition,
     limit: number,
   ): Promise<TextHit[]> {
-    const freshness = await this.#indexes.catchUp(index)
-    try {
+    const run = async (): Promise<TextHit[]> => {
+      const freshness = await this.#indexes.catchUp(index)
       return this.#search(source, index, expression, condition, limit, freshness)
+    }
+    try {
+      return await run()
     } catch (error) {
       if (!isDamaged(error)) throw error
       this.#indexes.drop(index)
-      const again = await this.#indexes.catchUp(index)
-      return this.#search(source, index, expression, condition, limit, again)
+      return run()
     }
   }
 
@@ -173,5 +175,8 @@ function merged(indexed: readonly Found[], newer: readonly Found[], limit: numbe
     .slice(0, limit)
 }
 
-const isDamaged = (error: unknown): boolean =>
-  String((error as { code?: unknown }).code).startsWith('SQLITE_CORRUPT')
+/** Where more is damaged than the index, making it anew fails, too, and says so. */
+const isDamaged = (error: unknown): boolean => {
+  const { code } = error as { code?: unknown }
+  return code === 'STORE_CORRUPT' || String(code).startsWith('SQLITE_CORRUPT')
+}
