@@ -94,11 +94,23 @@ async function search(text: string, options: SearchCommandOptions): Promise<void
     from,
     to,
     groupBy: group,
-    highlight: mode === 'vector' ? false : options.json === true ? true : marks(),
+    highlight:
+      mode === 'vector'
+        ? false
+        : { ...(options.json === true ? {} : marks()), words: WORDS_SHOWN[match] },
   })
   if (options.json === true) return printJson({ results })
   if (results.length === 0) return printError('nothing was found')
   for (const result of results) print(lineOf(result))
+}
+
+/** Of parts of identifiers each character counts as a word. */
+const WORDS_SHOWN: Readonly<Record<Match, number>> = {
+  any: 24,
+  all: 24,
+  phrase: 24,
+  prefix: 24,
+  substring: 64,
 }
 
 /** On a terminal what matched is bold. */

@@ -29,7 +29,7 @@ export function readRules(text: string, base: string): IgnoreRules {
 export function isIgnored(path: string, isFolder: boolean, all: readonly IgnoreRules[]): boolean {
   for (const { base, rules } of all.toReversed()) {
     if (!path.startsWith(base)) continue
-    const local = path.slice(base.length)
+    const local = bytesOf(path.slice(base.length))
     const last = rules.findLast(
       ({ pattern, isFolderOnly }) => (isFolder || !isFolderOnly) && pattern.test(local),
     )
@@ -37,6 +37,9 @@ export function isIgnored(path: string, isFolder: boolean, all: readonly IgnoreR
   }
   return false
 }
+
+/** Git matches byte by byte. */
+const bytesOf = (text: string): string => Buffer.from(text, 'utf8').toString('latin1')
 
 function ruleOf(line: string): Rule | undefined {
   // Blanks at the end do not count, unless escaped.
@@ -48,10 +51,10 @@ function ruleOf(line: string): Rule | undefined {
   if (isFolderOnly) text = text.slice(0, -1)
   const isAnchored = text.includes('/')
   if (text.startsWith('/')) text = text.slice(1)
-  const source = expressionOf(text)
+  const source = expressionOf(bytesOf(text))
   if (text === '' || source === undefined) return undefined
   const start = isAnchored ? '^' : '^(?:.*/)?'
-  return { isNegated, isFolderOnly, pattern: new RegExp(`${start}${source}$`, 'su') }
+  return { isNegated, isFolderOnly, pattern: new RegExp(`${start}${source}$`, 's') }
 }
 
 /** The pattern as a regular expression; undefined where it can match nothing. */
@@ -79,10 +82,10 @@ function expressionOf(glob: string): string | undefined {
       i += set[0].length
     } else {
       const isEscaped = rest.startsWith('\\')
-      const character = Array.from(isEscaped ? rest.slice(1) : rest)[0]
+      const character = rest[isEscaped ? 1 : 0]
       if (character === undefined) return undefined
       out += character.replace(/[\\^$.*+?()[\]{}|/]/, '\\$&')
-      i += character.length + (isEscaped ? 1 : 0)
+      i += isEscaped ? 2 : 1
     }
   }
   return out
