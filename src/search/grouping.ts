@@ -1,5 +1,5 @@
 import type { Fused } from './fusion.ts'
-import type { Grouping, SearchResult } from './search-options.ts'
+import type { Grouping } from './search-options.ts'
 import type { SourceDefinition } from './text-sources.ts'
 
 /** A row that was found, before it is read. */
@@ -7,53 +7,47 @@ export interface Candidate extends Fused {
   readonly source: SourceDefinition
 }
 
-interface Group {
+export interface Group {
   readonly value: string
+  readonly score: number
   /** Best first. */
-  readonly results: SearchResult[]
+  readonly candidates: readonly Candidate[]
+}
+
+interface Collected {
+  readonly value: string
+  readonly candidates: Candidate[]
   /** Best score in each source. */
   readonly best: Map<string, number>
 }
 
 /**
- * The best results of each group, best group first. `found` comes best first; `sources` is the number of sources that
- * were searched.
+ * Groups of what was found, best group first, each with its best. `found` comes best first; `valueOf` tells what a row is
+ * grouped by, if by anything; `sources` is the number of sources that were searched.
  */
 export function grouped(
   found: readonly Candidate[],
-  read: (candidate: Candidate) => SearchResult[],
-  { field, size, rank }: Grouping,
+  valueOf: (candidate: Candidate) => string | undefined,
+  { size, rank }: Grouping,
   sources: number,
-  k: number,
-  offset: number,
-): SearchResult[] {
-  const groups = new Map<string, Group>()
+): Group[] {
+  const groups = new Map<string, Collected>()
   for (const candidate of found) {
-    for (const result of read(candidate)) {
-      const value = fieldOf(result, field)
-      if (value === undefined) continue
-      const group = groups.get(value) ?? { value, results: [], best: new Map<string, number>() }
-      groups.set(value, group)
-      if (!group.best.has(result.collection)) group.best.set(result.collection, result.score)
-      if (group.results.length < size) group.results.push(result)
-    }
+    const value = valueOf(candidate)
+    if (value === undefined) continue
+    const group = groups.get(value) ?? { value, candidates: [], best: new Map<string, number>() }
+    groups.set(value, group)
+    const { name } = candidate.source
+    if (!group.best.has(name)) group.best.set(name, candidate.score)
+    if (group.candidates.length < size) group.candidates.push(candidate)
   }
-  const scoreOf = ({ best, results }: Group): number =>
+  const scoreOf = ({ best, candidates }: Collected): number =>
     rank === 'best'
-      ? (results[0]?.score ?? 0)
+      ? (candidates[0]?.score ?? 0)
       : [...best.values()].reduce((sum, score) => sum + score, 0) / sources
-  return Array.from(groups.values(), (group) => ({ ...group, score: scoreOf(group) }))
-    .toSorted((a, b) => b.score - a.score || (a.value < b.value ? -1 : 1))
-    .slice(offset, offset + k)
-    .flatMap(({ value, score, results }) =>
-      results.map((result) => ({ ...result, group: { value, score } })),
-    )
-}
-
-/** A value of the field as text; lists and objects group nothing. */
-function fieldOf({ payload }: SearchResult, field: string): string | undefined {
-  if (typeof payload !== 'object' || payload === null || !Object.hasOwn(payload, field))
-    return undefined
-  const value: unknown = Reflect.get(payload, field)
-  return ['string', 'number', 'boolean'].includes(typeof value) ? String(value) : undefined
+  return Array.from(groups.values(), (group) => ({
+    value: group.value,
+    candidates: group.candidates,
+    score: scoreOf(group),
+  })).toSorted((a, b) => b.score - a.score || (a.value < b.value ? -1 : 1))
 }

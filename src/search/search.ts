@@ -101,14 +101,40 @@ export class Search {
 
   #results(found: readonly Candidate[], plan: SearchPlan): SearchResult[] {
     const { group, k, offset } = plan
-    const read = (candidate: Candidate): SearchResult[] => this.#result(candidate)
-    if (group !== undefined) return grouped(found, read, group, plan.sources.length, k, offset)
+    if (group !== undefined) {
+      const values = this.#groupValues(found, group.field)
+      const groups = grouped(found, (each) => values.get(keyOf(each)), group, plan.sources.length)
+      return groups
+        .slice(offset, offset + k)
+        .flatMap(({ value, score, candidates }) =>
+          candidates
+            .flatMap((candidate) => this.#result(candidate))
+            .map((result) => ({ ...result, group: { value, score } })),
+        )
+    }
     const results: SearchResult[] = []
     for (const candidate of found) {
       if (results.length >= offset + k) break
-      results.push(...read(candidate))
+      results.push(...this.#result(candidate))
     }
     return results.slice(offset)
+  }
+
+  /** What rows have in a field of their payload; lists and objects group nothing. */
+  #groupValues(found: readonly Candidate[], field: string): Map<string, string> {
+    const values = new Map<string, string>()
+    for (const source of new Set(found.map((candidate) => candidate.source))) {
+      const ids = found.filter((candidate) => candidate.source === source).map(({ id }) => id)
+      const rows = this.#connection.all<{ id: string; value: string | number }>(
+        `SELECT e.id, CASE WHEN p.type IN ('true', 'false') THEN p.type ELSE p.atom END AS value
+        FROM json_each(?) j JOIN ${source.index.table} e ON e.id = j.value JOIN json_each(${source.payload}) p
+        WHERE p.key = ? AND p.type IN ('text', 'integer', 'real', 'true', 'false')`,
+        JSON.stringify(ids),
+        field,
+      )
+      for (const { id, value } of rows) values.set(keyOf({ source, id }), String(value))
+    }
+    return values
   }
 
   /** Another process may have deleted it meanwhile. */
@@ -145,6 +171,9 @@ export class Search {
     })
   }
 }
+
+/** An embedding may have the id of the message that it is of. */
+const keyOf = ({ source, id }: Pick<Candidate, 'source' | 'id'>): string => `${source.name} ${id}`
 
 interface ResultRow {
   readonly model: string | null
