@@ -304,3 +304,71 @@ describe('results', () => {
     expect(error).toMatchObject({ code: 'INVALID_OPTION' })
   })
 })
+
+describe('the searches of the seeds', () => {
+  const code = (project_id: string, language: string): Promise<{ id: string }> =>
+    db.embeddings.put({
+      collection: 'code_embeddings',
+      content: 'retry the payment with a growing pause',
+      payload: { project_id, language, file_path: 'pay', function_name: 'retryPayment' },
+    })
+
+  test('code by project, and by language if given, with its payload', async () => {
+    const ts = await code('shop', 'typescript')
+    const go = await code('shop', 'go')
+    await code('other', 'go')
+    const query = { collection: 'code_embeddings', text: 'payment retry', k: 5 } as const
+    const inProject = await db.search({ ...query, filter: { project_id: 'shop' } })
+    expect(inProject.map(({ id }) => id).toSorted()).toEqual([ts.id, go.id].toSorted())
+    expect(inProject[0]?.payload).toMatchObject({ function_name: 'retryPayment' })
+    expect(await ids({ ...query, filter: { project_id: 'shop', language: 'go' } })).toEqual([go.id])
+  })
+
+  test('incidents that are alike, of several severities and a service, from a cosine of 0.7 on', async () => {
+    const put = (severity: string, services: string[], content: string): Promise<{ id: string }> =>
+      db.embeddings.put({
+        collection: 'incident_knowledge',
+        content,
+        payload: { severity, services, title: content },
+      })
+    const text = 'checkout pool exhausted, requests time out'
+    const a = await put('critical', ['checkout', 'cart'], text)
+    const b = await put('high', ['checkout'], `${text} again`)
+    await put('low', ['checkout'], text)
+    await put('high', ['search'], text)
+    await put('high', ['checkout'], 'the pool of the hotel is closed for the whole winter season')
+    const query = {
+      collection: 'incident_knowledge',
+      text,
+      minScore: 0.7,
+      filter: { severity: ['critical', 'high'], services: 'checkout' },
+    } as const
+    for (const mode of ['vector', 'hybrid'] as const)
+      expect(await ids({ ...query, mode })).toEqual([a.id, b.id])
+    expect(await ids({ ...query, filter: { severity: [] } })).toEqual([])
+  })
+
+  test('documents by keywords and vectors, where either alone finds less', async () => {
+    const put = (content: string): Promise<{ id: string }> =>
+      db.embeddings.put({ collection: 'documentation_embeddings', content })
+    const typo = await put('roolback of a realease')
+    const word = await put(`rollback ${'of something else entirely '.repeat(20)}`)
+    const query = { collection: 'documentation_embeddings', text: 'rollback' } as const
+    expect(await ids({ ...query, mode: 'text' })).toEqual([word.id])
+    expect((await ids(query)).toSorted()).toEqual([typo.id, word.id].toSorted())
+  })
+
+  test('conversations of their owner alone, by what was said in them', async () => {
+    const [mine] = say('we restart the queue at night')
+    const theirs = '0190a000-0000-7000-8000-000000000001'
+    connectionOf(db).applying(() => {
+      connectionOf(db).run('INSERT INTO conversations (id, user_id) VALUES (?, ?)', theirs, theirs)
+      connectionOf(db).run(
+        `INSERT INTO messages (conversation_id, role, content, sequence_number) VALUES (?, 'user', 'the queue', 1)`,
+        theirs,
+      )
+    })
+    expect(await inMessages('queue')).toHaveLength(2)
+    expect(await inMessages('queue', { userId: db.userId })).toEqual([mine])
+  })
+})
