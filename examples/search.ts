@@ -45,5 +45,5 @@ const [code] = await db.search({
   text: 'UserBy',
   match: 'substring',
 })
-console.log('code:', (code?.payload as { file_path: string }).file_path)
+console.log('code:', code?.payload)
 await db.close()

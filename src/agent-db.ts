@@ -180,8 +180,8 @@ export class AgentDB {
    * conversations, incidents and runbooks. See `docs/search.md`.
    *
    * @example
-   * const found = await db.search({ in: ['messages', 'incidents'], text: 'checkout is slow', highlight: true })
-   * for (const { collection, score, highlight } of found) console.log(collection, score, highlight)
+   * const [best] = await db.search({ in: ['messages', 'incidents'], text: 'checkout is slow', highlight: true })
+   * const shown = `${best?.collection}: ${best?.highlight}`
    * @throws AgentDBError `INVALID_OPTION`, `INVALID_VALUE`, `STORE_CLOSED`
    */
   search(options: SearchOptions): Promise<SearchResult[]> {

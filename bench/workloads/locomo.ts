@@ -149,7 +149,9 @@ function rowOf(method: Method, { all, ms, weights }: Result, words: number): Ben
   const { name, baseline } = method
   const figures = `Hit@1 ${share(all.hit, all.count)}, Recall@5 ${share(all.recall, all.count)}, MRR ${share(all.reciprocal, all.count)} over ${all.count} questions`
   const chosen =
-    weights.length === 0 ? '' : `; weights chosen: ${[...new Set(weights)].toSorted().join(', ')}`
+    weights.length === 0
+      ? ''
+      : `; weights chosen: ${[...new Set(weights)].toSorted((a, b) => a - b).join(', ')}`
   const of = baseline === 'both' ? 'sessions and turns' : 'sessions'
   return measuredRow({
     name: `LoCoMo, ${name}`,
@@ -164,7 +166,7 @@ function rowOf(method: Method, { all, ms, weights }: Result, words: number): Ben
   })
 }
 
-const share = (sum: number, count: number): string => (sum / count).toFixed(4).replace(/^0/, '')
+const share = (sum: number, of: number): string => (sum / of).toFixed(4).replace(/^0/, '')
 
 interface Store {
   readonly db: AgentDB

@@ -85,7 +85,7 @@ describe('agentdb index', () => {
       chunks: 2,
     })
     const code = await search('cart card charge main', '--in', 'code_embeddings', '--mode', 'text')
-    expect(code.map(({ payload }) => payload['function_name']).toSorted()).toEqual([
+    expect(code.map(({ payload }) => String(payload['function_name'])).toSorted()).toEqual([
       'main',
       'removeFromCart',
     ])

@@ -21,6 +21,7 @@ const say = (...contents: string[]): string[] =>
     .map(({ id }) => id)
 const ids = async (options: SearchOptions): Promise<string[]> =>
   (await db.search(options)).map(({ id }) => id)
+const sorted = (...found: readonly (string | undefined)[]): string[] => found.map(String).toSorted()
 const inMessages = (text: string, more: Partial<SearchOptions> = {}): Promise<string[]> =>
   ids({ collection: 'messages', text, ...more })
 
@@ -48,9 +49,9 @@ describe('what is searched for', () => {
       'search_messages MATCH deploy',
       'rank:deploy',
     ])
-      expect(await inMessages(text), text).toEqual([plain])
-    for (const text of ['', '"', '***', 'AND', '()', '\0', '\ud800', '🦊'])
-      expect(await inMessages(text), text).not.toContain(undefined)
+      expect([text, await inMessages(text)]).toEqual([text, [plain]])
+    for (const text of ['', '"', '***', '()', '\0', '\ud800', '🦊'])
+      expect([text, await inMessages(text)]).toEqual([text, []])
     await fc.assert(
       fc.asyncProperty(
         fc.oneof(
@@ -101,11 +102,9 @@ describe('what is searched for', () => {
       'invalidation of the cache',
       'one cache',
     )
-    expect((await inMessages('cache invalidation')).toSorted()).toEqual(
-      [row, apart, one].toSorted(),
-    )
+    expect((await inMessages('cache invalidation')).toSorted()).toEqual(sorted(row, apart, one))
     expect((await inMessages('cache invalidation', { match: 'all' })).toSorted()).toEqual(
-      [row, apart].toSorted(),
+      sorted(row, apart),
     )
     expect(await inMessages('cache invalidation', { match: 'phrase' })).toEqual([row])
   })
@@ -235,7 +234,7 @@ describe('results', () => {
     const best = await db.search({ ...query, groupBy: { field: 'conversation_id', size: 2 } })
     const values = best.map(({ group }) => group?.value)
     // Two messages here, a message and the title there; of each group the best two, together.
-    expect(values.toSorted()).toEqual([conversation, conversation, b, b].toSorted())
+    expect(sorted(...values)).toEqual(sorted(conversation, conversation, b, b))
     expect(values[0]).toBe(values[1])
     expect(best[0]?.score).toBe(best[0]?.group?.score)
     const [first, second] = await db.search({

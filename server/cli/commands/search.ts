@@ -133,7 +133,8 @@ function lineOf({
 function placeOf(payload: Json): string | undefined {
   const fields = payload as Readonly<Record<string, Json>>
   const path = fields['file_path']
-  if (typeof path === 'string') return `${path}:${String(fields['start_line'] ?? 1)}`
+  const line = fields['start_line']
+  if (typeof path === 'string') return typeof line === 'number' ? `${path}:${line}` : path
   const named = [fields['title'], fields['name'], fields['url'], fields['conversation_id']]
   return named.find((name): name is string => typeof name === 'string')
 }
