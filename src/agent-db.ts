@@ -11,7 +11,7 @@ import { Placeholders } from './placeholders/placeholders.ts'
 import { EmbeddingRepository } from './repositories/embedding-repository.ts'
 import { Repository, type RepositoryContext } from './repositories/repository.ts'
 import type { SearchOptions, SearchResult } from './search/search-options.ts'
-import { VectorSearch } from './search/vector-search.ts'
+import { Search } from './search/search.ts'
 import { Connection, type Synchronous } from './sqlite/connection.ts'
 import { fromSqlite } from './sqlite/errors.ts'
 import { StoreDialect } from './sqlite/kysely-dialect.ts'
@@ -90,7 +90,7 @@ export class AgentDB {
   readonly agentId: string
   readonly #connection: Connection
   readonly #transactions: Transactions
-  readonly #search: VectorSearch
+  readonly #search: Search
 
   private constructor(connection: Connection, options: OpenOptions) {
     const clock = options.clock ?? systemClock
@@ -134,7 +134,7 @@ export class AgentDB {
     this.placeholders = new Placeholders(connection)
     this.lostRows = new LostRows(connection)
     this.kysely = new Kysely<AgentDatabase>({ dialect: new StoreDialect(connection) })
-    this.#search = new VectorSearch(connection, embedder)
+    this.#search = new Search(connection, embedder)
     registerInternals(this, { connection, clock })
   }
 
@@ -181,7 +181,15 @@ export class AgentDB {
     return this.#transactions.run(work)
   }
 
-  /** Nearest embeddings of a collection, exact, by cosine. */
+  /**
+   * Searches in words, in vectors, or in both (the default for a text): over collections of embeddings, messages,
+   * conversations, incidents and runbooks. See `docs/search.md`.
+   *
+   * @example
+   * const [best] = await db.search({ in: ['messages', 'incidents'], text: 'checkout is slow', highlight: true })
+   * const shown = `${best?.collection}: ${best?.highlight}`
+   * @throws AgentDBError `INVALID_OPTION`, `INVALID_VALUE`, `STORE_CLOSED`
+   */
   search(options: SearchOptions): Promise<SearchResult[]> {
     return this.#search.search(options)
   }

@@ -19,7 +19,15 @@ export type { EmbeddingRepository, PutEmbedding } from './repositories/embedding
 export type { ListOptions, OrderBy, Where } from './repositories/list-query.ts'
 export type { Repository } from './repositories/repository.ts'
 export type { PayloadFilter } from './search/payload-filter.ts'
-export type { SearchOptions, SearchResult } from './search/search-options.ts'
+export type {
+  GroupOptions,
+  HighlightOptions,
+  SearchMode,
+  SearchOptions,
+  SearchResult,
+} from './search/search-options.ts'
+export type { Match } from './search/text-query.ts'
+export type { SearchSource } from './search/text-sources.ts'
 export type { Synchronous } from './sqlite/connection.ts'
 export { TransactionRejectedError } from './transactions/local-transaction.ts'
 export type {

@@ -3,9 +3,11 @@ import { firstSync } from './first-sync.ts'
 import { getById } from './get-by-id.ts'
 import { batchInsert, durableInsert } from './insert.ts'
 import { liveStreams } from './live-streams.ts'
+import { locomo } from './locomo.ts'
 import { oneRowApply } from './one-row-apply.ts'
 import { pushRate } from './push-rate.ts'
 import { reconcile } from './reconcile.ts'
+import { textSearch } from './text-search.ts'
 import { vectorExact } from './vector-exact.ts'
 import { wire } from './wire.ts'
 import type { Workload } from './workload.ts'
@@ -16,6 +18,8 @@ export const workloads: readonly Workload[] = [
   batchInsert,
   durableInsert,
   vectorExact,
+  textSearch,
+  locomo,
   pushRate,
   agentLatency,
   liveStreams,

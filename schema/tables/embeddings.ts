@@ -1,4 +1,4 @@
-import { defineTable, integer, json, timestamp, uuid, varchar, vector } from '../define.ts'
+import { defineTable, integer, json, text, timestamp, uuid, varchar, vector } from '../define.ts'
 
 /** The four collections of the seeds (QD-002). */
 export const collections = [
@@ -29,6 +29,7 @@ export const embeddings = defineTable('embeddings', {
     dimension: integer().notNull().writable(),
     vector: vector().notNull().writable(),
     content_preview: varchar(500).writable(),
+    content: text().writable().comment('What was embedded, whole: text search reads it'),
     payload: json()
       .notNull()
       .default('{}')
@@ -58,6 +59,9 @@ export const embeddings = defineTable('embeddings', {
     },
   ],
   groups: [
-    { name: 'content', columns: ['model', 'dimension', 'vector', 'content_preview', 'payload'] },
+    {
+      name: 'content',
+      columns: ['model', 'dimension', 'vector', 'content_preview', 'content', 'payload'],
+    },
   ],
 })

@@ -2,6 +2,8 @@ import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
 import { registerConflicts } from './commands/conflicts.ts'
 import { registerHeal } from './commands/heal.ts'
+import { registerIndex } from './commands/index-folder.ts'
+import { registerSearch } from './commands/search.ts'
 import { registerServe } from './commands/serve.ts'
 import { registerStatus } from './commands/status.ts'
 import { registerSync } from './commands/sync.ts'
@@ -48,6 +50,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage. DEBUG=1 shows stacks.`,
   registerStatus(root)
   registerConflicts(root)
   registerHeal(root)
+  registerSearch(root)
+  registerIndex(root)
   return root
 }
 

@@ -10,7 +10,7 @@ export interface PutEmbedding {
   /** Default: a new id. An id that exists is embedded again. */
   readonly id?: string | undefined
   readonly collection: Collection
-  /** Embedded unless `vector` is given; its first characters are kept as preview. */
+  /** Embedded unless `vector` is given. Kept whole for text search, its first characters as preview. */
   readonly content?: string | undefined
   readonly vector?: Float32Array | undefined
   /** Name of the model that made `vector`. Default: `custom`. */
@@ -90,6 +90,7 @@ export class EmbeddingRepository extends Repository<'embeddings'> {
       dimension: vector.length,
       vector,
       content_preview: contentPreview(input),
+      content: input.content ?? null,
       payload: this.#payload(input),
     }
     const existing = input.id === undefined ? undefined : this.find(input.id)
@@ -195,7 +196,7 @@ function validate({ collection, content, vector, payload }: PutEmbedding): void 
     throw new AgentDBError(
       'INVALID_VALUE',
       `embeddings.content is not a string (got ${preview(content)})`,
-      { table: 'embeddings', column: 'content_preview', value: content },
+      { table: 'embeddings', column: 'content', value: content },
     )
   }
   for (const [field, type] of Object.entries(payloadFields[collection])) {

@@ -1,4 +1,5 @@
 import { AgentDBError, preview } from '../../schema/errors.ts'
+import type { SourceDefinition } from './text-sources.ts'
 
 type Scalar = string | number | boolean | null
 
@@ -13,15 +14,43 @@ export interface Condition {
   readonly parameters: readonly (string | number)[]
 }
 
-/** A payload filter as a condition on rows of `embeddings e`. */
-export function payloadCondition(filter: PayloadFilter): Condition {
+/** What rows of a source must be: their payload, time and owner, as a condition on rows `e` of its table. */
+export function rowCondition(
+  { payload, time, owner }: SourceDefinition,
+  { filter, from, to, userId }: RowFilter,
+): Condition {
+  const fields = filter === undefined ? undefined : payloadCondition(filter, payload)
+  const sql = fields === undefined || fields.sql === '1' ? [] : [fields.sql]
+  const parameters = [...(fields?.parameters ?? [])]
+  for (const [test, value] of [
+    [`${time} >= ?`, from],
+    [`${time} < ?`, to],
+    [`${owner} = ?`, userId],
+  ] as const) {
+    if (value === undefined) continue
+    sql.push(test)
+    parameters.push(value)
+  }
+  return { sql: sql.join(' AND ') || '1', parameters }
+}
+
+export interface RowFilter {
+  readonly filter?: PayloadFilter | undefined
+  /** Canonical times. */
+  readonly from?: string | undefined
+  readonly to?: string | undefined
+  readonly userId?: string | undefined
+}
+
+/** A payload filter as a condition on rows `e` whose payload is the expression. */
+function payloadCondition(filter: PayloadFilter, payload: string): Condition {
   const parameters: (string | number)[] = []
   const isOneOf = (alias: string, values: readonly Scalar[]): string =>
     values.map((value) => scalarTest(alias, value, parameters)).join(' OR ') || '0'
   const conditions = Object.entries(filter).map(([field, wanted]) => {
     const values: readonly Scalar[] = isList(wanted) ? wanted : [wanted]
     parameters.push(field)
-    return `EXISTS (SELECT 1 FROM json_each(e.payload) p WHERE p.key = ? AND (${isOneOf('p', values)}
+    return `EXISTS (SELECT 1 FROM json_each(${payload}) p WHERE p.key = ? AND (${isOneOf('p', values)}
       OR p.type = 'array' AND EXISTS (SELECT 1 FROM json_each(p.value) f WHERE ${isOneOf('f', values)})))`
   })
   return { sql: conditions.join(' AND ') || '1', parameters }

@@ -1,12 +1,15 @@
-import type { Json } from '../../schema/define.ts'
 import { AgentDBError } from '../../schema/errors.ts'
-import type { Collection } from '../../schema/tables/embeddings.ts'
 import { decodeVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { Embedder } from '../vector/embedder.ts'
-import { ExactIndex } from '../vector/exact-index.ts'
-import { payloadCondition, type PayloadFilter } from './payload-filter.ts'
-import { validated, type SearchOptions, type SearchResult } from './search-options.ts'
+import { ExactIndex, type Neighbour } from '../vector/exact-index.ts'
+import type { Condition } from './payload-filter.ts'
+
+/** A query as a vector, with the model that made it, if known. */
+export interface Probe {
+  readonly vector: Float32Array
+  readonly model: string | undefined
+}
 
 interface Cache {
   readonly index: ExactIndex
@@ -30,40 +33,38 @@ export class VectorSearch {
     this.#embedder = embedder
   }
 
-  async search(options: SearchOptions): Promise<SearchResult[]> {
-    const { collection, filter, minScore, k = 10 } = validated(options)
-    const probe = await this.#probe(options)
-    this.#follow()
-    const cache =
-      this.#caches.get(place(collection, probe.model, probe.vector.length)) ??
-      this.#only(collection, probe)
-    if (cache === undefined) return []
-    const among = filter === undefined ? undefined : this.#allowed(collection, filter)
-    const found = cache.index.search(probe.vector, k, among)
-    return found
-      .filter(({ score }) => minScore === undefined || score >= minScore)
-      .flatMap(({ id, score }) => this.#result(id, score))
-  }
-
-  async #probe(
-    options: SearchOptions,
-  ): Promise<{ vector: Float32Array; model: string | undefined }> {
-    if (options.vector !== undefined) return { vector: options.vector, model: undefined }
-    const [vector] = await this.#embedder.embed([options.text ?? ''])
-    if (!(vector instanceof Float32Array)) {
+  /** What to look for: the vector, or the text embedded. */
+  async probe({
+    text,
+    vector,
+  }: {
+    text?: string | undefined
+    vector?: Float32Array | undefined
+  }): Promise<Probe> {
+    if (vector !== undefined) return { vector, model: undefined }
+    const [made] = await this.#embedder.embed([text ?? ''])
+    if (!(made instanceof Float32Array)) {
       throw new AgentDBError(
         'INVALID_VALUE',
         `the embedder ${this.#embedder.model} gave no Float32Array`,
       )
     }
-    return { vector, model: this.#embedder.model }
+    return { vector: made, model: this.#embedder.model }
+  }
+
+  /** The `k` nearest of a collection among the rows that fit the condition, best first. */
+  nearest(collection: string, probe: Probe, k: number, condition: Condition): Neighbour[] {
+    this.#follow()
+    const cache =
+      this.#caches.get(place(collection, probe.model, probe.vector.length)) ??
+      this.#only(collection, probe)
+    if (cache === undefined) return []
+    const among = condition.sql === '1' ? undefined : this.#allowed(collection, condition)
+    return cache.index.search(probe.vector, k, among)
   }
 
   /** A query by vector names no model: it is taken where exactly one model has this dimension. */
-  #only(
-    collection: Collection,
-    probe: { vector: Float32Array; model: string | undefined },
-  ): Cache | undefined {
+  #only(collection: string, probe: Probe): Cache | undefined {
     if (probe.model !== undefined) return undefined
     const dimension = probe.vector.length
     const fitting = [...this.#caches]
@@ -113,8 +114,7 @@ export class VectorSearch {
     this.#placeOf.delete(id)
   }
 
-  #allowed(collection: Collection, filter: PayloadFilter): string[] {
-    const { sql, parameters } = payloadCondition(filter)
+  #allowed(collection: string, { sql, parameters }: Condition): string[] {
     return this.#connection
       .all<{ id: string }>(
         `SELECT e.id FROM embeddings e WHERE e.collection = ? AND ${sql}`,
@@ -123,26 +123,12 @@ export class VectorSearch {
       )
       .map(({ id }) => id)
   }
-
-  #result(id: string, score: number): SearchResult[] {
-    const row = this.#connection.get<{
-      collection: Collection
-      model: string
-      content_preview: string | null
-      payload: string
-    }>('SELECT collection, model, content_preview, payload FROM embeddings WHERE id = ?', id)
-    if (row === undefined) return []
-    const { collection, model, content_preview: contentPreview } = row
-    return [
-      { id, score, collection, model, contentPreview, payload: JSON.parse(row.payload) as Json },
-    ]
-  }
 }
 
 interface Change {
   id: string
   seq: number
-  collection: Collection | null
+  collection: string | null
   model: string | null
   dimension: number | null
   vector: Uint8Array | null

@@ -49,6 +49,7 @@ export class Program implements AsyncDisposable {
     })
     stderr.on('data', (data: Buffer) => {
       this.#stderr += data.toString()
+      this.#wake()
     })
     this.ended = once(process, 'close').then(([code, signal]) => {
       this.#isOver = true
@@ -89,6 +90,14 @@ export class Program implements AsyncDisposable {
       const found = this.lines.find(matches)
       if (found !== undefined) return found
       if (this.#isOver) throw new Error(`it ended without that line: ${this.#stderr.slice(-2000)}`)
+      await new Promise<void>((done) => this.#waiting.add(done))
+    }
+  }
+
+  /** Resolves once standard error as a whole matches. */
+  async error(matches: (text: string) => boolean): Promise<void> {
+    while (!matches(this.#stderr)) {
+      if (this.#isOver) throw new Error(`it ended without that: ${this.#stderr.slice(-2000)}`)
       await new Promise<void>((done) => this.#waiting.add(done))
     }
   }

@@ -29,7 +29,20 @@ test('quickstart finds by search what it has stored', async () => {
   const ended = await run.ended
   expect(ended).toMatchObject({ code: 0, stderr: '' })
   expect(ended.stdout).toContain('How do I roll it back?')
-  expect(ended.stdout).toMatch(/To roll back a release, deploy the tag before it\. 0\.\d\d/)
+  expect(ended.stdout).toMatch(/To roll back a release, deploy the tag before it\. 1\.00/)
+})
+
+test('search finds by words, by vectors and by both, over several kinds of rows', async () => {
+  await using run = Program.start('examples/search.ts', [], { cwd: folder })
+  const ended = await run.ended
+  expect(ended).toMatchObject({ code: 0, stderr: '' })
+  expect(ended.stdout.split('\n').slice(0, 5)).toEqual([
+    'incidents: Checkout answers **slowly**',
+    'messages: the **checkout** is **slow** again',
+    'documentation_embeddings: If the **checkout** is **slow**, look at the pool of connections first.',
+    'talks: Night shift',
+    'code: {',
+  ])
 })
 
 test('two agents end with the same incident, and the title that lost is on record', async () => {

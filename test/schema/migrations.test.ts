@@ -578,6 +578,9 @@ describe('the runner of SQLite', () => {
     const db = await AgentDB.open({ path })
     const c = db.conversations.create({ title: 'kept till now' })
     const first = db.messages.create({ conversation_id: c.id, role: 'user', content: 'a' })
+    await db.search({ in: ['messages', 'incidents', 'runbooks', 'conversations'], text: 'a' })
+    await db.search({ collection: 'code_embeddings', text: 'abc', match: 'substring' })
+    await db.search({ collection: 'code_embeddings', text: 'abc' })
     db.messages.create({
       conversation_id: c.id,
       role: 'user',

@@ -128,10 +128,13 @@ describe('exact search', () => {
       content: 'how to roll back a deploy',
       payload: { title: 'Rollback', section: 'Ops', url: 'https://x.y' },
     })
+    const [probe] = await hashingEmbedder.embed(['roll back'])
     expect(await db.search({ collection, text: 'roll back' })).toEqual([
       {
         id: row.id,
-        score: expect.any(Number),
+        score: 1,
+        vectorScore: expect.closeTo(cosine(row.vector, probe ?? row.vector), 5),
+        textScore: expect.any(Number),
         collection,
         model: hashingEmbedder.model,
         contentPreview: 'how to roll back a deploy',

@@ -10,6 +10,23 @@ DROP VIEW open_incidents_summary;
 
 DROP VIEW active_sessions;
 
+-- Full-text indexes, where a search has made them; their triggers go with their tables.
+DROP TABLE IF EXISTS search_messages;
+
+DROP TABLE IF EXISTS search_conversations;
+
+DROP TABLE IF EXISTS search_incidents;
+
+DROP TABLE IF EXISTS search_runbooks;
+
+DROP TABLE IF EXISTS search_embeddings;
+
+DROP TABLE IF EXISTS search_identifiers;
+
+DROP TABLE IF EXISTS search_changed;
+
+DROP TABLE IF EXISTS search_index;
+
 DROP TABLE embeddings;
 
 DROP TABLE audit_logs;

@@ -1,0 +1,314 @@
+import { createHash } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
+import { AgentDBError } from '../../schema/errors.ts'
+import type { Connection } from '../sqlite/connection.ts'
+import type { TextIndexDefinition } from './text-sources.ts'
+
+/** How far an index is. What lies beyond is to be looked at directly. */
+export interface Freshness {
+  /** Rows up to this one are in the index, but for those that are noted as changed. */
+  readonly upto: number
+  readonly isFresh: boolean
+}
+
+/**
+ * Full-text indexes of a store: a cache in its file that follows the rows by a watermark of its own.
+ *
+ *     rows of the table, by rowid:  ├──── indexed ────┤ upto ├── newer ──▶
+ *     search_changed:                 ×     ×  rows of them that were changed or deleted since
+ *
+ * Rows get ever higher rowids, so what was inserted need not be noted by anyone: an insert costs nothing. Triggers note
+ * what is changed or deleted, whoever does it, also while a batch of the centre is applied. A search first brings the
+ * index up to date, in slices between which the event loop runs; while a program goes on writing, slices follow the
+ * writer. An index is made at the first search that needs it: who never searches pays nothing.
+ *
+ * The index knows rows by rowid, which only SQLite's VACUUM and a migration may renumber. Both change `schema_version`,
+ * and whatever changes that has the index made anew.
+ */
+export class TextIndexes {
+  readonly #connection: Connection
+  readonly #used = new Map<number, TextIndexDefinition>()
+  #rows = SLICE_ROWS_MIN
+  #timer: NodeJS.Timeout | undefined
+  #following = false
+
+  constructor(connection: Connection) {
+    this.#connection = connection
+  }
+
+  /** Brings an index up to date; where the store cannot be written, says how far it is instead. */
+  async catchUp(definition: TextIndexDefinition): Promise<Freshness> {
+    this.#follow(definition)
+    for (let attempt = 1; ; attempt++) {
+      try {
+        this.#ensure(definition)
+        const target = this.#lastRow(definition)
+        while (!this.#slice(definition, target)) await setImmediate()
+        return { upto: this.#upto(definition), isFresh: true }
+      } catch (error) {
+        if (!isHindrance(error)) throw error
+        if (attempt < BUSY_ATTEMPTS_MAX && error.code === 'STORE_BUSY') await pause(BUSY_PAUSE_MS)
+        else return { upto: this.#uptoIfValid(definition), isFresh: false }
+      }
+    }
+  }
+
+  /** Throws an index away; the next search makes it anew. */
+  drop(definition: TextIndexDefinition): void {
+    this.#connection.transaction(() => this.#remove(definition))
+  }
+
+  /** Goes on behind the writer, from the first search on. */
+  #follow(definition: TextIndexDefinition): void {
+    this.#used.set(definition.number, definition)
+    if (this.#following) return
+    this.#following = true
+    const connection = this.#connection
+    const later = (): void => {
+      this.#timer ??= setTimeout(() => {
+        this.#timer = undefined
+        void this.#followOnce()
+      }, FOLLOW_AFTER_MS).unref()
+    }
+    connection.onCommit(later)
+    connection.onApplied(later)
+    connection.onClose(() => clearTimeout(this.#timer))
+  }
+
+  async #followOnce(): Promise<void> {
+    try {
+      for (const definition of this.#used.values()) {
+        if (!this.#isValid(definition)) continue
+        const target = this.#lastRow(definition)
+        while (this.#connection.isOpen && !this.#slice(definition, target)) await setImmediate()
+      }
+    } catch {
+      // Another process writes, the disk is full, the store was closed: the next search tells, or does it.
+    }
+  }
+
+  /** One piece of work, in a transaction of its own. Says whether all up to `target` is done. */
+  #slice(definition: TextIndexDefinition, target: number): boolean {
+    const startedAt = performance.now()
+    const isDone = this.#unhurried(() =>
+      this.#connection.transaction(() => {
+        const changed = this.#indexChanged(definition)
+        return this.#indexNew(definition) >= target && !changed
+      }),
+    )
+    const ms = performance.now() - startedAt
+    const wanted = Math.round((this.#rows * SLICE_MS) / Math.max(ms, 0.1))
+    this.#rows = Math.min(
+      SLICE_ROWS_MAX,
+      Math.max(SLICE_ROWS_MIN, Math.min(wanted, this.#rows * 2)),
+    )
+    return isDone
+  }
+
+  /** Takes in rows that were changed; says whether some are left. */
+  #indexChanged(definition: TextIndexDefinition): boolean {
+    const { number, name, table } = definition
+    const connection = this.#connection
+    const rows = connection.all<{ row: number }>(
+      'SELECT row FROM search_changed WHERE idx = ? LIMIT ?',
+      number,
+      this.#rows,
+    )
+    for (const { row } of rows) {
+      connection.run(`DELETE FROM ${name} WHERE rowid = ?`, row)
+      connection.run(`${insertInto(definition)} WHERE r.rowid = ? AND ${definition.where}`, row)
+      connection.run('DELETE FROM search_changed WHERE idx = ? AND row = ?', number, row)
+    }
+    if (rows.length === this.#rows) return true
+    // The last rows may be gone; what is inserted next gets their rowids.
+    connection.run(
+      `UPDATE search_index SET upto = min(upto, (SELECT coalesce(max(rowid), 0) FROM ${table})) WHERE idx = ?`,
+      number,
+    )
+    return false
+  }
+
+  /** Takes in rows that are newer than the watermark; returns the new one. */
+  #indexNew(definition: TextIndexDefinition): number {
+    const { number, table } = definition
+    const connection = this.#connection
+    const upto = this.#upto(definition)
+    const last = connection.get<{ last: number | null }>(
+      `SELECT max(row) AS last FROM (SELECT rowid AS row FROM ${table} WHERE rowid > ? ORDER BY rowid LIMIT ?)`,
+      upto,
+      this.#rows,
+    )?.last
+    if (last === null || last === undefined) return Number.POSITIVE_INFINITY
+    connection.run(
+      `${insertInto(definition)} WHERE r.rowid > ? AND r.rowid <= ? AND ${definition.where}`,
+      upto,
+      last,
+    )
+    connection.run('UPDATE search_index SET upto = ? WHERE idx = ?', last, number)
+    return last
+  }
+
+  /** Makes the index where there is none that holds. */
+  #ensure(definition: TextIndexDefinition): void {
+    if (this.#isValid(definition)) return
+    const connection = this.#connection
+    this.#unhurried(() =>
+      connection.transaction(() => {
+        for (const sql of sideTables) connection.exec(sql)
+        const stale = connection.get(
+          'SELECT 1 FROM search_index WHERE schema_version <> ?',
+          this.#schemaVersion(),
+        )
+        // Whatever changed the schema may have renumbered the rows of every table.
+        if (stale !== undefined) connection.run('UPDATE search_index SET schema_version = -1')
+        this.#remove(definition)
+        for (const sql of statementsOf(definition)) connection.exec(sql)
+        connection.run(
+          'INSERT INTO search_index (idx, definition, upto, schema_version) VALUES (?, ?, 0, 0)',
+          definition.number,
+          digestOf(definition),
+        )
+        connection.run(
+          'UPDATE search_index SET schema_version = ? WHERE schema_version >= 0',
+          this.#schemaVersion(),
+        )
+      }),
+    )
+  }
+
+  #remove(definition: TextIndexDefinition): void {
+    const { number, name } = definition
+    for (const event of ['changed', 'deleted'])
+      this.#connection.exec(`DROP TRIGGER IF EXISTS ${name}_${event}`)
+    this.#connection.exec(`DROP TABLE IF EXISTS ${name}`)
+    this.#connection.run('DELETE FROM search_index WHERE idx = ?', number)
+    this.#connection.run('DELETE FROM search_changed WHERE idx = ?', number)
+  }
+
+  #isValid(definition: TextIndexDefinition): boolean {
+    const connection = this.#connection
+    const has = connection.get(`SELECT 1 FROM sqlite_master WHERE name = 'search_index'`)
+    if (has === undefined) return false
+    const row = connection.get<{ definition: string; schema_version: number }>(
+      'SELECT definition, schema_version FROM search_index WHERE idx = ?',
+      definition.number,
+    )
+    return row?.schema_version === this.#schemaVersion() && row.definition === digestOf(definition)
+  }
+
+  #uptoIfValid(definition: TextIndexDefinition): number {
+    return this.#isValid(definition) ? this.#upto(definition) : 0
+  }
+
+  #upto({ number }: TextIndexDefinition): number {
+    const sql = 'SELECT upto FROM search_index WHERE idx = ?'
+    return this.#connection.get<{ upto: number }>(sql, number)?.upto ?? 0
+  }
+
+  #lastRow({ table }: TextIndexDefinition): number {
+    const sql = `SELECT coalesce(max(rowid), 0) AS last FROM ${table}`
+    return this.#connection.get<{ last: number }>(sql)?.last ?? 0
+  }
+
+  #schemaVersion(): number {
+    return Number(this.#connection.pragma('schema_version'))
+  }
+
+  /**
+   * A cache waits for nobody and fsyncs nothing: it does not hold up the event loop while another process writes, and
+   * what a power cut takes of it is made again.
+   */
+  #unhurried<T>(work: () => T): T {
+    const connection = this.#connection
+    const timeout = Number(connection.pragma('busy_timeout'))
+    const synchronous = String(connection.pragma('synchronous'))
+    connection.pragma('busy_timeout = 0')
+    connection.pragma('synchronous = NORMAL')
+    try {
+      return work()
+    } finally {
+      if (connection.isOpen) {
+        connection.pragma(`busy_timeout = ${timeout}`)
+        connection.pragma(`synchronous = ${synchronous}`)
+      }
+    }
+  }
+}
+
+/** What a slice may take, milliseconds: the event loop waits no longer. */
+const SLICE_MS = 4
+const SLICE_ROWS_MIN = 16
+const SLICE_ROWS_MAX = 4096
+/** How long after a commit the index follows. */
+const FOLLOW_AFTER_MS = 100
+const BUSY_ATTEMPTS_MAX = 20
+const BUSY_PAUSE_MS = 10
+
+const pause = (ms: number): Promise<void> =>
+  new Promise((done) => {
+    setTimeout(done, ms)
+  })
+
+const isHindrance = (error: unknown): error is AgentDBError =>
+  error instanceof AgentDBError && ['STORE_BUSY', 'STORE_FULL'].includes(error.code)
+
+const sideTables: readonly string[] = [
+  `CREATE TABLE IF NOT EXISTS search_index (
+  idx INTEGER PRIMARY KEY,
+  definition TEXT NOT NULL,
+  upto INTEGER NOT NULL,
+  schema_version INTEGER NOT NULL
+) STRICT`,
+  `CREATE TABLE IF NOT EXISTS search_changed (
+  idx INTEGER NOT NULL,
+  row INTEGER NOT NULL,
+  PRIMARY KEY (idx, row)
+) STRICT, WITHOUT ROWID`,
+]
+
+const columnsOf = ({ fields }: TextIndexDefinition): string =>
+  fields.map(({ name }) => name).join(', ')
+
+/** Rows `r` of the table as texts of the index. */
+export const selectTexts = ({ table, fields }: TextIndexDefinition): string =>
+  `SELECT r.rowid, ${fields.map(({ sql }) => sql).join(', ')} FROM ${table} r`
+
+const insertInto = (definition: TextIndexDefinition): string =>
+  `INSERT INTO ${definition.name} (rowid, ${columnsOf(definition)}) ${selectTexts(definition)}`
+
+/** A full-text table like that of the index, for few rows, in memory. With `keeps`, it can show what matched. */
+export const temporaryTable = (
+  name: string,
+  definition: TextIndexDefinition,
+  keeps: boolean,
+): string =>
+  `CREATE VIRTUAL TABLE temp.${name} USING fts5(${columnsOf(definition)}, tokenize = '${definition.tokenize}'${keeps ? '' : `, content = ''`})`
+
+function statementsOf(definition: TextIndexDefinition): string[] {
+  const { number, name, table, watched, tokenize } = definition
+  const note = (row: 'OLD' | 'NEW'): string =>
+    `INSERT INTO search_changed (idx, row) SELECT idx, ${row}.rowid FROM search_index
+    WHERE idx = ${number} AND upto >= ${row}.rowid ON CONFLICT DO NOTHING;`
+  const changed = watched.map((column) => `OLD.${column} IS NOT NEW.${column}`).join(' OR ')
+  return [
+    `CREATE VIRTUAL TABLE ${name} USING fts5(${columnsOf(definition)}, tokenize = '${tokenize}', content = '', contentless_delete = 1)`,
+    `CREATE TRIGGER ${name}_changed AFTER UPDATE OF ${watched.join(', ')} ON ${table} WHEN ${changed}
+BEGIN
+    ${note('NEW')}
+END`,
+    `CREATE TRIGGER ${name}_deleted AFTER DELETE ON ${table}
+BEGIN
+    ${note('OLD')}
+END`,
+  ]
+}
+
+/** An index made by another version of this program is made anew. */
+const digestOf = (definition: TextIndexDefinition): string =>
+  createHash('sha256')
+    .update(
+      [...sideTables, ...statementsOf(definition), insertInto(definition), definition.where].join(
+        '\n',
+      ),
+    )
+    .digest('hex')
