@@ -10,6 +10,10 @@ DROP VIEW open_incidents_summary;
 
 DROP VIEW active_sessions;
 
+DROP TABLE memory_items;
+
+DROP TABLE memory_trajectories;
+
 DROP TABLE embeddings;
 
 DROP TABLE audit_logs;
@@ -35,6 +39,8 @@ DROP TABLE sessions;
 DROP TABLE users;
 
 DROP TABLE embedding_changes;
+
+DROP TABLE memory_changes;
 
 DROP TABLE sync_ack;
 DROP TABLE sync_hydration;
