@@ -62,7 +62,7 @@ export function checkedJudgement(given: Judgement): {
       label: String(label),
       thoughts:
         thoughts === undefined ? null : checkedText(name, 'thoughts', thoughts, THOUGHTS_MAX),
-      confidence: confidence === undefined ? null : (confidence as number),
+      confidence: confidence === undefined ? null : confidence,
       model: model === undefined ? null : checkedText(name, 'model', model, 100),
     },
   }

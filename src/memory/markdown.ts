@@ -29,7 +29,7 @@ function parseItem(block: string): MemoryItemText {
     // The first counts: a second one is the model quoting itself.
     if (parts[name] !== undefined) continue
     const text = block.slice(heading.index + heading[0].length, found[i + 1]?.index)
-    parts[name] = text.trim().replaceAll(/^\\(?=[#`\\])/gm, '')
+    parts[name] = text.trim().replaceAll(/^([ \t]*)\\(?=[#`:\\])/gm, '$1')
   }
   const { title = '', description = '', content = '' } = parts
   return { title, description, content }
@@ -48,7 +48,7 @@ export const writeItem = (item: MemoryItemText, number: number): string =>
   ].join('\n')
 
 const escaped = (text: string): string =>
-  text.replaceAll('\r\n', '\n').replaceAll(/^[ \t]*(?=[#`\\])/gm, '\\')
+  text.replaceAll('\r\n', '\n').replaceAll(/^([ \t]*)(?=[#`:\\])/gm, '$1\\')
 
 /** What an agent's prompt says of the items, in front of them. */
 const instruction =

@@ -63,7 +63,7 @@ export function usefulness(usage: Usage, at: string, halfLifeMs: number): number
 }
 
 /** Rows deleted in one local transaction: others must not wait long, and the centre takes a transaction whole. */
-const SLICE = 5000
+const SLICE = 2000
 
 export function prune(connection: Connection, now: string, options: PruneOptions): Pruned {
   const limits = validated(now, options)
@@ -74,11 +74,11 @@ export function prune(connection: Connection, now: string, options: PruneOptions
   const gone = { items: [] as Pruned['items'][number][], trajectories: [...pruned.trajectories] }
   while (left.items.length > 0) {
     left = connection.transaction(() => {
-      const now = whatGoes(connection, limits).items
-      const slice = now.slice(0, SLICE)
+      const going = whatGoes(connection, limits).items
+      const slice = going.slice(0, SLICE)
       for (const { id } of slice) connection.run('DELETE FROM memory_items WHERE id = ?', id)
       gone.items.push(...slice)
-      return { items: now.slice(SLICE), trajectories: [] }
+      return { items: going.slice(SLICE), trajectories: [] }
     })
   }
   for (let from = 0; from < gone.trajectories.length; from += SLICE) {

@@ -113,15 +113,17 @@ function checkedLine({ where, value }: { where: string; value: unknown }): Line 
     throw unreadable(where, `has status ${preview(status)}, not success or fail`)
   if (!isList(think_list) || !isList(action_list) || think_list.length !== action_list.length)
     throw unreadable(where, 'has think_list and action_list of different lengths')
-  const markdown: unknown = isList(memory_items) ? memory_items.join('\n\n') : memory_items
-  if (typeof markdown !== 'string')
+  const pieces = isList(memory_items) ? memory_items : [memory_items]
+  if (!pieces.every((piece) => typeof piece === 'string'))
     throw unreadable(where, `has memory_items ${preview(memory_items)}`)
+  if (template_id !== null && typeof template_id !== 'string' && typeof template_id !== 'number')
+    throw unreadable(where, `has template_id ${preview(template_id)}`)
   return {
     task_id: String(task_id),
     query,
     steps: think_list.map((think, i) => ({ think, action: action_list[i] ?? null })),
     status,
-    items: checkedItems(`${CALL}: ${where}`, parseItems(markdown), APPENDED_MAX),
+    items: checkedItems(`${CALL}: ${where}`, parseItems(pieces.join('\n\n')), APPENDED_MAX),
     template_id: template_id === null ? null : String(template_id),
   }
 }
