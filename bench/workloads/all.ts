@@ -3,6 +3,7 @@ import { firstSync } from './first-sync.ts'
 import { getById } from './get-by-id.ts'
 import { batchInsert, durableInsert } from './insert.ts'
 import { liveStreams } from './live-streams.ts'
+import { memory } from './memory.ts'
 import { oneRowApply } from './one-row-apply.ts'
 import { pushRate } from './push-rate.ts'
 import { reconcile } from './reconcile.ts'
@@ -16,6 +17,7 @@ export const workloads: readonly Workload[] = [
   batchInsert,
   durableInsert,
   vectorExact,
+  memory,
   pushRate,
   agentLatency,
   liveStreams,
