@@ -71,43 +71,49 @@ export const memoryTrajectories = defineTable('memory_trajectories', {
 export const memoryItems = defineTable('memory_items', {
   number: 14,
   comment: 'Lessons distilled from trajectories, found by the embedding of their task',
-  writeClass: 'append',
+  // Not append: healed, such a row comes with its counts of today, and the steps to them once more.
+  writeClass: 'row',
   owner: { kind: 'column', column: 'user_id' },
   columns: {
     id: uuid().notNull().defaultNewId(),
-    user_id: uuid().notNull().actingUser().references('users', 'cascade'),
-    record_id: uuid().notNull().comment('Items of one distillation: found and shown together'),
-    polarity: varchar(20).notNull(),
-    task_id: varchar(255),
-    template_id: varchar(255),
-    trajectory_ids: uuidArray().notNull().default('[]').comment('What it was distilled from'),
-    provenance_hash: varchar(64).comment('SHA-256 of those trajectories and of the first wording'),
-    title: varchar(500).notNull().writable(),
-    description: text().notNull().writable().comment('One sentence: when to use it, or when not'),
-    content: text().notNull().writable(),
-    source_query: text()
+    user_id: uuid().notNull().actingUser().references('users', 'cascade').fixed(),
+    record_id: uuid()
       .notNull()
-      .writable()
-      .comment('The task in words: what query_vector embeds'),
-    model: varchar(100).notNull().writable().comment('Model of both vectors'),
-    dimension: integer().notNull().writable(),
-    query_vector: vector().notNull().writable(),
-    text_vector: vector().writable().comment('Embeds title, description and content'),
-    retrieved_count: integer().notNull().default(0).writable().merges('counter'),
-    used_count: integer().notNull().default(0).writable().merges('counter'),
-    helped_count: integer().notNull().default(0).writable().merges('counter'),
-    hurt_count: integer().notNull().default(0).writable().merges('counter'),
-    last_used_at: timestamp().writable().merges('max'),
-    superseded_by: uuid().writable().references('memory_items', 'set null'),
-    contradicts: uuidArray().notNull().default('[]').writable().merges('set'),
+      .fixed()
+      .comment('Items of one distillation: found and shown together'),
+    polarity: varchar(20).notNull().fixed(),
+    task_id: varchar(255).fixed(),
+    template_id: varchar(255).fixed(),
+    trajectory_ids: uuidArray()
+      .notNull()
+      .default('[]')
+      .fixed()
+      .comment('What it was distilled from'),
+    provenance_hash: varchar(64)
+      .fixed()
+      .comment('SHA-256 of those trajectories and of the first wording'),
+    title: varchar(500).notNull(),
+    description: text().notNull().comment('One sentence: when to use it, or when not'),
+    content: text().notNull(),
+    source_query: text().notNull().comment('The task in words: what query_vector embeds'),
+    model: varchar(100).notNull().comment('Model of both vectors'),
+    dimension: integer().notNull(),
+    query_vector: vector().notNull(),
+    text_vector: vector().comment('Embeds title, description and content'),
+    retrieved_count: integer().notNull().default(0).merges('counter'),
+    used_count: integer().notNull().default(0).merges('counter'),
+    helped_count: integer().notNull().default(0).merges('counter'),
+    hurt_count: integer().notNull().default(0).merges('counter'),
+    last_used_at: timestamp().merges('max'),
+    superseded_by: uuid().references('memory_items', 'set null'),
+    contradicts: uuidArray().notNull().default('[]').merges('set'),
     kept_apart: uuidArray()
       .notNull()
       .default('[]')
-      .writable()
       .merges('set')
       .comment('Items that look alike and are not to be merged with it'),
-    expires_at: timestamp().writable(),
-    created_at: timestamp().notNull().defaultNow(),
+    expires_at: timestamp(),
+    created_at: timestamp().notNull().defaultNow().fixed(),
     updated_at: timestamp().notNull().defaultNow().derived(),
   },
   checks: [
