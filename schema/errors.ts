@@ -12,6 +12,7 @@ export const errorCodes = [
   'CONSTRAINT',
   'ILLEGAL_TRANSITION',
   'NOT_FOUND',
+  'CALLBACK_FAILED',
   // the store
   'STORE_CLOSED',
   'STORE_NEWER',

@@ -3,6 +3,7 @@ import { auditLogs } from './tables/audit-logs.ts'
 import { conversations } from './tables/conversations.ts'
 import { embeddings } from './tables/embeddings.ts'
 import { incidents } from './tables/incidents.ts'
+import { memoryItems, memoryTrajectories } from './tables/memory.ts'
 import { messages } from './tables/messages.ts'
 import { runbookExecutions, runbooks } from './tables/runbooks.ts'
 import { sessions } from './tables/sessions.ts'
@@ -23,6 +24,8 @@ export const tables = {
   runbook_executions: runbookExecutions,
   audit_logs: auditLogs,
   embeddings,
+  memory_trajectories: memoryTrajectories,
+  memory_items: memoryItems,
 } as const
 
 export type Tables = typeof tables

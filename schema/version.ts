@@ -1,7 +1,7 @@
 /**
  * Version of the schema; a migration each.
  *
- * 1  the eleven tables of the seeds, embeddings, sync
+ * 1  the eleven tables of the seeds, embeddings, memory, sync
  */
 export const SCHEMA_VERSION = 1
 

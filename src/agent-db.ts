@@ -7,6 +7,7 @@ import { systemClock, type Clock } from '../schema/values/timestamp.ts'
 import { ConflictLog } from './conflicts/conflict-log.ts'
 import { registerInternals } from './internals.ts'
 import { LostRows } from './lost-rows/lost-rows.ts'
+import { ReasoningBank } from './memory/reasoning-bank.ts'
 import { Placeholders } from './placeholders/placeholders.ts'
 import { EmbeddingRepository } from './repositories/embedding-repository.ts'
 import { Repository, type RepositoryContext } from './repositories/repository.ts'
@@ -74,6 +75,8 @@ export class AgentDB {
   readonly runbookExecutions: Repository<'runbook_executions'>
   readonly auditLogs: Repository<'audit_logs'>
   readonly embeddings: EmbeddingRepository
+  /** What agents did and what was learned from it: trajectories, memory items, and the loop between them. */
+  readonly memory: ReasoningBank
   /** What sync could not simply apply, with both sides. */
   readonly syncConflicts: ConflictLog
   /** Values that the centre has and no agent can hold: which columns of which rows only stand for them. */
@@ -117,6 +120,7 @@ export class AgentDB {
     this.runbookExecutions = new Repository(context, 'runbook_executions')
     this.auditLogs = new Repository(context, 'audit_logs')
     this.embeddings = new EmbeddingRepository(context, embedder, options.halfPrecision)
+    this.memory = new ReasoningBank(context, embedder)
     this.syncConflicts = new ConflictLog(connection, {
       users: this.users,
       sessions: this.sessions,
@@ -130,6 +134,8 @@ export class AgentDB {
       runbook_executions: this.runbookExecutions,
       audit_logs: this.auditLogs,
       embeddings: this.embeddings,
+      memory_trajectories: this.memory.trajectories,
+      memory_items: this.memory.items,
     })
     this.placeholders = new Placeholders(connection)
     this.lostRows = new LostRows(connection)

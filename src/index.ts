@@ -14,6 +14,35 @@ export type { OpenOptions } from './agent-db.ts'
 export type { ConflictListOptions, ConflictLog } from './conflicts/conflict-log.ts'
 export type { Conflict, ConflictState, Values } from './conflicts/conflict-record.ts'
 export type { LostRow, LostRows } from './lost-rows/lost-rows.ts'
+export type { Polarity, TrajectoryOutcome } from '../schema/tables/memory.ts'
+export type {
+  ComparedItem,
+  Consolidated,
+  ConsolidateOptions,
+  Relation,
+} from './memory/consolidate.ts'
+export type { Pruned, PruneOptions, PruneReason } from './memory/prune.ts'
+export type { ReasoningBank } from './memory/reasoning-bank.ts'
+export type { Imported, ImportOptions, ReferenceFiles } from './memory/reference-format.ts'
+export type { MemoryTrace } from './memory/trace.ts'
+export type {
+  AppendItems,
+  Distill,
+  DistillContrast,
+  Distilled,
+  Distillers,
+  DistillOptions,
+  Feedback,
+  Judge,
+  Judgement,
+  JudgeLabel,
+  MemoryItemText,
+  RecordTrajectory,
+  RetrievedItem,
+  RetrieveOptions,
+  StoredMemoryItem,
+  Trajectory,
+} from './memory/types.ts'
 export type { Placeholder, Placeholders } from './placeholders/placeholders.ts'
 export type { EmbeddingRepository, PutEmbedding } from './repositories/embedding-repository.ts'
 export type { ListOptions, OrderBy, Where } from './repositories/list-query.ts'

@@ -4,6 +4,7 @@ import { getById } from './get-by-id.ts'
 import { batchInsert, durableInsert } from './insert.ts'
 import { liveStreams } from './live-streams.ts'
 import { locomo } from './locomo.ts'
+import { memory } from './memory.ts'
 import { oneRowApply } from './one-row-apply.ts'
 import { pushRate } from './push-rate.ts'
 import { reconcile } from './reconcile.ts'
@@ -20,6 +21,7 @@ export const workloads: readonly Workload[] = [
   vectorExact,
   textSearch,
   locomo,
+  memory,
   pushRate,
   agentLatency,
   liveStreams,

@@ -34,6 +34,7 @@ export function captureTriggers(table: TableDefinition): string[] {
     ...(table.writeClass === 'pull' ? [] : captures(table)),
     ...derived(table),
     ...(table.name === 'embeddings' ? embeddingChanges : []),
+    ...(table.name === 'memory_items' ? memoryChanges : []),
   ]
 }
 
@@ -296,18 +297,28 @@ const conversationStatistics: readonly string[] = [
   ),
 ]
 
-const nextChange = '(SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes)'
-const noteChange = (row: 'OLD' | 'NEW', gone: 0 | 1): string =>
-  `INSERT INTO embedding_changes (id, seq, gone) VALUES (${row}.id, ${nextChange}, ${gone})
+/** Notes each change of a row in the sequence that its caches follow. */
+function changeNotes(table: string, watched: readonly string[], notes: string): string[] {
+  const next = `(SELECT coalesce(max(seq), 0) + 1 FROM ${notes})`
+  const note = (row: 'OLD' | 'NEW', gone: 0 | 1): string =>
+    `INSERT INTO ${notes} (id, seq, gone) VALUES (${row}.id, ${next}, ${gone})
     ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;`
+  return [
+    trigger(`${table}_change_insert`, `AFTER INSERT ON ${table}`, '1', note('NEW', 0)),
+    trigger(`${table}_change_update`, `AFTER UPDATE ON ${table}`, changed(watched), note('NEW', 0)),
+    trigger(`${table}_change_delete`, `AFTER DELETE ON ${table}`, '1', note('OLD', 1)),
+  ]
+}
 
-const embeddingChanges: readonly string[] = [
-  trigger('embeddings_change_insert', 'AFTER INSERT ON embeddings', '1', noteChange('NEW', 0)),
-  trigger(
-    'embeddings_change_update',
-    'AFTER UPDATE ON embeddings',
-    changed(['vector', 'payload', 'collection', 'model']),
-    noteChange('NEW', 0),
-  ),
-  trigger('embeddings_change_delete', 'AFTER DELETE ON embeddings', '1', noteChange('OLD', 1)),
-]
+const embeddingChanges = changeNotes(
+  'embeddings',
+  ['vector', 'payload', 'collection', 'model'],
+  'embedding_changes',
+)
+
+/** Counters change with every retrieval; none of them moves an item. */
+const memoryChanges = changeNotes(
+  'memory_items',
+  ['query_vector', 'text_vector', 'model', 'superseded_by'],
+  'memory_changes',
+)

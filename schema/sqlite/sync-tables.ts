@@ -20,7 +20,8 @@
  * - `sync_kept_tx`, `sync_kept_log`: transactions that the centre took, for as long as it may yet lose them; the patch of
  *   an inserted row that never changes is left out, since the row is there
  * - `sync_lost`: rows that are not here any more because the centre has lost them, until they come back
- * - `embedding_changes`: the change sequence that vector caches follow; runs while a batch is applied, too
+ * - `embedding_changes`, `memory_changes`: the change sequences that vector caches of `embeddings` and `memory_items`
+ *   follow; they run while a batch is applied, too
  */
 export const syncTables: readonly string[] = [
   `CREATE TABLE sync_state (
@@ -153,6 +154,11 @@ export const syncTables: readonly string[] = [
   PRIMARY KEY (id, tbl)
 ) STRICT, WITHOUT ROWID`,
   `CREATE TABLE embedding_changes (
+  id TEXT PRIMARY KEY,
+  seq INTEGER NOT NULL UNIQUE,
+  gone INTEGER NOT NULL
+) STRICT, WITHOUT ROWID`,
+  `CREATE TABLE memory_changes (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL UNIQUE,
   gone INTEGER NOT NULL

@@ -66,3 +66,30 @@ test('a write that the centre refuses is told to the program and sent again unde
     ].join('\n'),
   )
 })
+
+test('an agent does better the second time, with what it has learned', async () => {
+  await using run = Program.start('examples/memory.ts', [], { cwd: folder })
+  const ended = await run.ended
+  expect(ended).toMatchObject({ code: 0, stderr: '' })
+  expect(ended.stdout).toBe(
+    [
+      'Find my first order: 0 lessons known, failure',
+      'Find the date of my first order: 1 lessons known, success',
+      'failure: Read every page (helped 1)',
+      'success: The first order is on the last page (helped 0)',
+    ].join('\n'),
+  )
+})
+
+test('the program of docs/memory.md runs as pasted, twice on the same store', async () => {
+  const text = readFileSync(new URL('../../docs/memory.md', import.meta.url), 'utf8')
+  const [, program = ''] = /```ts\n([\s\S]*?)```/.exec(text) ?? []
+  const pasted = join(folder, 'memory.mts')
+  writeFileSync(pasted, program)
+  for (const known of [false, true]) {
+    await using run = Program.start(pasted, [], { cwd: folder })
+    const ended = await run.ended
+    expect(ended).toMatchObject({ code: 0, stderr: '' })
+    expect(ended.stdout.includes('## Title Read every page')).toBe(known)
+  }
+})

@@ -9,6 +9,8 @@ const root = new URL('../../', import.meta.url).pathname
 const documented = [
   'src/agent-db.ts',
   'src/conflicts/conflict-log.ts',
+  'src/memory/markdown.ts',
+  'src/memory/reasoning-bank.ts',
   'src/transactions/local-transaction.ts',
 ]
 

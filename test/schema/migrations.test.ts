@@ -40,9 +40,10 @@ const columnsOf = (table: TableDefinition): [string, ColumnShape][] =>
 const hasDefault = (shape: ColumnShape): boolean =>
   ['literal', 'now', 'new-id'].includes(shape.default?.kind ?? 'none')
 
-/** What the store has beside the twelve tables of the domain. */
+/** What the store has beside the tables of the domain. */
 const sideTables = [
   'embedding_changes',
+  'memory_changes',
   'schema_migrations',
   'sync_ack',
   'sync_base',
@@ -255,7 +256,9 @@ describe('a SQLite store with all migrations applied', () => {
     const rest = found.filter(
       (name) =>
         !wanted.includes(name) &&
-        !/_guard_|^embeddings_change_|^update_conversation_|^sync_log_open$/.test(name),
+        !/_guard_|^(?:embeddings|memory_items)_change_|^update_conversation_|^sync_log_open$/.test(
+          name,
+        ),
     )
     expect(rest).toEqual([])
   })

@@ -377,6 +377,10 @@ describe.each(databaseKinds)('the domain in %s', (kind) => {
       runbooks: `INSERT INTO runbooks (name, steps, updated_at) VALUES ('upd', '[]', '${long}')`,
       embeddings: `INSERT INTO embeddings (user_id, collection, model, dimension, vector, updated_at)
         VALUES ('${user}', 'code_embeddings', 'm', 1, '\\x00000000', '${long}')`,
+      memory_trajectories: `INSERT INTO memory_trajectories (user_id, task_id, query, updated_at)
+        VALUES ('${user}', 't', 'q', '${long}')`,
+      memory_items: `INSERT INTO memory_items (user_id, record_id, polarity, title, description, content, source_query, model, dimension, query_vector, updated_at)
+        VALUES ('${user}', '${user}', 'success', 't', 'd', 'c', 'q', 'm', 1, '\\x00000000', '${long}')`,
     }
     for (const [table, insert] of Object.entries(updated)) {
       const row = await one<{ id: string; updated_at: string }>(

@@ -44,6 +44,8 @@ const privateTables = [
   'step_executions',
   'audit_logs',
   'embeddings',
+  'memory_trajectories',
+  'memory_items',
 ] as const satisfies readonly TableName[]
 
 type Op = 'insert' | 'update' | 'delete'
@@ -157,7 +159,7 @@ function attempts({ victim, rows, deleted, strangers }: World, role: UserRole): 
       })
     }
   }
-  for (const table of ['conversations', 'workflows', 'embeddings'] as const)
+  for (const table of ['conversations', 'workflows', 'embeddings', 'memory_items'] as const)
     out.push({
       name: `insert ${table} over the victim's row`,
       mutation: insert(table, sampleRow(table, rows[table], stranger.id, rows)),
@@ -797,7 +799,7 @@ describe.each(databaseKinds)('row-level security alone, without our checks, on %
         const changed = await run(updateSql(table, rows[table]))
         expect([table, changed.touched]).toEqual([table, 1])
       }
-      for (const table of ['conversations', 'workflows', 'embeddings'] as const) {
+      for (const table of ['conversations', 'workflows', 'embeddings', 'memory_items'] as const) {
         const made = await run(insertSql(table, sampleRow(table, newId(), victim.id, rows)))
         expect([table, made.touched]).toEqual([table, 1])
         const gone = await run(`DELETE FROM ${table} WHERE id = '${rows[table]}'`)
@@ -884,7 +886,13 @@ describe.each(databaseKinds)('row-level security alone, without our checks, on %
   test('cannot be used to ask whose an unseen row is', async () => {
     const { rows, strangers } = world
     await as(strangers.admin, async (run) => {
-      for (const table of ['conversations', 'messages', 'workflows', 'embeddings'] as const) {
+      for (const table of [
+        'conversations',
+        'messages',
+        'workflows',
+        'embeddings',
+        'memory_items',
+      ] as const) {
         const { touched } = await run(`SELECT sync.keys_of_${table}('${rows[table]}')`)
         expect([table, touched]).toEqual([table, '42501'])
       }

@@ -26,7 +26,7 @@ beforeAll(() => {
 
 afterAll(() => folder[Symbol.dispose]())
 
-const [CONVERSATIONS, INCIDENTS, NOTES] = [3, 8, 13]
+const [CONVERSATIONS, INCIDENTS, NOTES] = [3, 8, 15]
 const storeFile = (): string => folder.file(`${newId()}.db`)
 
 const conversation = (id: string, user: VersionedUser, title: string) =>

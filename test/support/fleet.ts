@@ -225,6 +225,8 @@ export class TestAgent {
       runbooks: db.runbooks.list(),
       runbook_executions: db.runbookExecutions.list(),
       embeddings: db.embeddings.list(),
+      memory_trajectories: db.memory.trajectories.list(),
+      memory_items: db.memory.items.list(),
     }
   }
 

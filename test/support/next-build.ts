@@ -52,7 +52,11 @@ const patches: readonly Patch[] = [
     `import { messages } from './tables/messages.ts'\n`,
     `import { messages } from './tables/messages.ts'\nimport { notes } from './tables/notes.ts'\n`,
   ],
-  ['schema/tables.ts', '  embeddings,\n}', '  embeddings,\n  notes,\n}'],
+  [
+    'schema/tables.ts',
+    '  memory_items: memoryItems,\n}',
+    '  memory_items: memoryItems,\n  notes,\n}',
+  ],
   [
     'schema/upcasts.ts',
     'upcasts: readonly Upcast[] = []',
@@ -74,7 +78,7 @@ const patches: readonly Patch[] = [
 const notes = `import { defineTable, text, uuid } from '../define.ts'
 
 export const notes = defineTable('notes', {
-  number: 13,
+  number: 15,
   since: 2,
   comment: 'Notes on conversations',
   writeClass: 'row',

@@ -85,6 +85,24 @@ export function sampleRow(
         payload: '{}',
         created_at: now,
       }
+    case 'memory_trajectories':
+      return { id, user_id: user, task_id: mark, query: mark, steps: '[]', created_at: now }
+    case 'memory_items':
+      return {
+        id,
+        user_id: user,
+        record_id: id,
+        polarity: 'success',
+        title: mark,
+        description: mark,
+        content: mark,
+        source_query: mark,
+        model: 'm',
+        dimension: 2,
+        query_vector: vector(),
+        text_vector: vector(),
+        created_at: now,
+      }
   }
 }
 
@@ -102,4 +120,6 @@ export const samplePatch: Readonly<Record<TableName, Readonly<Record<string, Sto
   runbook_executions: { notes: 'patched' },
   audit_logs: { description: 'patched' },
   embeddings: { content_preview: 'patched' },
+  memory_trajectories: { outcome: 'failure' },
+  memory_items: { title: 'patched' },
 }

@@ -7,8 +7,8 @@ DROP SCHEMA audit_archive;
 DROP VIEW workflow_execution_stats, open_incidents_summary, active_sessions;
 
 DROP TABLE
-  embeddings, audit_logs, runbook_executions, runbooks, incidents, step_executions, workflow_executions, workflows,
-  messages, conversations, sessions, users, schema_migrations;
+  memory_items, memory_trajectories, embeddings, audit_logs, runbook_executions, runbooks, incidents, step_executions,
+  workflow_executions, workflows, messages, conversations, sessions, users, schema_migrations;
 
 DROP FUNCTION drop_old_audit_logs_partitions(integer);
 

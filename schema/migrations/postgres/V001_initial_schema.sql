@@ -688,6 +688,105 @@ COMMENT ON COLUMN embeddings.content IS 'What was embedded, whole: text search r
 
 COMMENT ON COLUMN embeddings.payload IS 'Fields of the collection: path and language, title and section, conversation, incident';
 
+CREATE TABLE memory_trajectories (
+  id uuid NOT NULL DEFAULT uuid_generate_v7(),
+  user_id uuid NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+  task_id varchar(255) NOT NULL,
+  template_id varchar(255),
+  query text NOT NULL,
+  model varchar(100),
+  steps jsonb NOT NULL DEFAULT '[]',
+  attempt_group uuid,
+  outcome varchar(20) NOT NULL DEFAULT 'unknown',
+  judge jsonb,
+  expires_at timestamptz,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  updated_at timestamptz NOT NULL DEFAULT now(),
+  CONSTRAINT memory_trajectories_pkey PRIMARY KEY (id),
+  CONSTRAINT chk_memory_outcome CHECK (outcome IN ('success', 'failure', 'impossible', 'unknown'))
+);
+
+CREATE INDEX idx_memory_trajectories_user_id ON memory_trajectories (user_id);
+
+CREATE INDEX idx_memory_trajectories_task ON memory_trajectories (task_id);
+
+CREATE INDEX idx_memory_trajectories_attempts ON memory_trajectories (attempt_group) WHERE attempt_group IS NOT NULL;
+
+CREATE INDEX idx_memory_trajectories_expires ON memory_trajectories (expires_at) WHERE expires_at IS NOT NULL;
+
+COMMENT ON TABLE memory_trajectories IS 'What agents did for their tasks, and how it was judged';
+
+COMMENT ON COLUMN memory_trajectories.template_id IS 'Kind of task: many tasks differ in details only';
+
+COMMENT ON COLUMN memory_trajectories.query IS 'The task in words';
+
+COMMENT ON COLUMN memory_trajectories.model IS 'Model of the agent that acted';
+
+COMMENT ON COLUMN memory_trajectories.steps IS '[{think, action}], or as the agent has them';
+
+COMMENT ON COLUMN memory_trajectories.attempt_group IS 'Several attempts of one task, to be compared';
+
+COMMENT ON COLUMN memory_trajectories.judge IS '{label, thoughts, model, confidence}';
+
+CREATE TABLE memory_items (
+  id uuid NOT NULL DEFAULT uuid_generate_v7(),
+  user_id uuid NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+  record_id uuid NOT NULL,
+  polarity varchar(20) NOT NULL,
+  task_id varchar(255),
+  template_id varchar(255),
+  trajectory_ids uuid[] NOT NULL DEFAULT '{}',
+  provenance_hash varchar(64),
+  title varchar(500) NOT NULL,
+  description text NOT NULL,
+  content text NOT NULL,
+  source_query text NOT NULL,
+  model varchar(100) NOT NULL,
+  dimension integer NOT NULL,
+  query_vector bytea NOT NULL,
+  text_vector bytea,
+  retrieved_count integer NOT NULL DEFAULT 0,
+  used_count integer NOT NULL DEFAULT 0,
+  helped_count integer NOT NULL DEFAULT 0,
+  hurt_count integer NOT NULL DEFAULT 0,
+  last_used_at timestamptz,
+  superseded_by uuid REFERENCES memory_items(id) ON DELETE SET NULL,
+  contradicts uuid[] NOT NULL DEFAULT '{}',
+  kept_apart uuid[] NOT NULL DEFAULT '{}',
+  expires_at timestamptz,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  updated_at timestamptz NOT NULL DEFAULT now(),
+  CONSTRAINT memory_items_pkey PRIMARY KEY (id),
+  CONSTRAINT chk_memory_polarity CHECK (polarity IN ('success', 'failure', 'contrast')),
+  CONSTRAINT chk_memory_vectors CHECK (dimension BETWEEN 1 AND 65535 AND octet_length(query_vector) = dimension * 4 AND (text_vector IS NULL OR octet_length(text_vector) = dimension * 4))
+);
+
+CREATE INDEX idx_memory_items_user_id ON memory_items (user_id);
+
+CREATE INDEX idx_memory_items_record ON memory_items (record_id);
+
+CREATE INDEX idx_memory_items_superseded ON memory_items (superseded_by) WHERE superseded_by IS NOT NULL;
+
+CREATE INDEX idx_memory_items_expires ON memory_items (expires_at) WHERE expires_at IS NOT NULL;
+
+COMMENT ON TABLE memory_items IS 'Lessons distilled from trajectories, found by the embedding of their task';
+
+COMMENT ON COLUMN memory_items.record_id IS 'Items of one distillation: found and shown together';
+
+COMMENT ON COLUMN memory_items.trajectory_ids IS 'What it was distilled from';
+
+COMMENT ON COLUMN memory_items.provenance_hash IS 'SHA-256 of those trajectories and of the first wording';
+
+COMMENT ON COLUMN memory_items.description IS 'One sentence: when to use it, or when not';
+
+COMMENT ON COLUMN memory_items.source_query IS 'The task in words: what query_vector embeds';
+
+COMMENT ON COLUMN memory_items.model IS 'Model of both vectors';
+
+COMMENT ON COLUMN memory_items.text_vector IS 'Embeds title, description and content';
+
+COMMENT ON COLUMN memory_items.kept_apart IS 'Items that look alike and are not to be merged with it';
+
 CREATE FUNCTION update_updated_at_column() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   NEW.updated_at = now();
@@ -843,6 +942,10 @@ CREATE TRIGGER update_runbooks_updated_at BEFORE UPDATE ON runbooks FOR EACH ROW
 
 CREATE TRIGGER update_embeddings_updated_at BEFORE UPDATE ON embeddings FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
 
+CREATE TRIGGER update_memory_trajectories_updated_at BEFORE UPDATE ON memory_trajectories FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
+
+CREATE TRIGGER update_memory_items_updated_at BEFORE UPDATE ON memory_items FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
+
 CREATE VIEW active_sessions AS
 SELECT s.id, s.user_id, u.email, u.username, s.status, s.ip_address, s.created_at, s.last_activity_at, s.expires_at,
   extract(epoch FROM (now() - s.last_activity_at))::double precision AS idle_seconds
@@ -947,6 +1050,22 @@ DECLARE found_keys text[];
 BEGIN
   SELECT ARRAY['u:' || t.user_id::text] INTO found_keys FROM embeddings t WHERE t.id = row_id;
   IF found_keys IS NULL THEN RAISE EXCEPTION 'agentdb: no scope keys for embeddings %', row_id USING ERRCODE = 'foreign_key_violation'; END IF;
+  RETURN found_keys;
+END $$;
+
+CREATE FUNCTION sync.keys_of_memory_trajectories(row_id uuid) RETURNS text[] LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, sync, pg_temp AS $$
+DECLARE found_keys text[];
+BEGIN
+  SELECT ARRAY['u:' || t.user_id::text] INTO found_keys FROM memory_trajectories t WHERE t.id = row_id;
+  IF found_keys IS NULL THEN RAISE EXCEPTION 'agentdb: no scope keys for memory_trajectories %', row_id USING ERRCODE = 'foreign_key_violation'; END IF;
+  RETURN found_keys;
+END $$;
+
+CREATE FUNCTION sync.keys_of_memory_items(row_id uuid) RETURNS text[] LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, sync, pg_temp AS $$
+DECLARE found_keys text[];
+BEGIN
+  SELECT ARRAY['u:' || t.user_id::text] INTO found_keys FROM memory_items t WHERE t.id = row_id;
+  IF found_keys IS NULL THEN RAISE EXCEPTION 'agentdb: no scope keys for memory_items %', row_id USING ERRCODE = 'foreign_key_violation'; END IF;
   RETURN found_keys;
 END $$;
 
@@ -2084,6 +2203,208 @@ CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON embeddings FOR EACH STATE
 
 ALTER TABLE embeddings ENABLE ALWAYS TRIGGER sync_refuse_truncate;
 
+CREATE FUNCTION sync.capture_memory_trajectories_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+BEGIN
+  PERFORM sync.require_read_committed();
+  INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
+  SELECT 13, n.id, ARRAY['u:' || n.user_id::text], pg_current_xact_id(), sync.clock(), sync.writer()
+  FROM new_rows n ORDER BY n.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = NULL, deleted = false,
+    xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
+  PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+  INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
+  SELECT 13, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 13 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM memory_trajectories t WHERE t.id = c.id OFFSET 0) t ON true
+  ORDER BY c.id;
+  RETURN NULL;
+END $$;
+
+CREATE FUNCTION sync.capture_memory_trajectories_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+BEGIN
+  PERFORM sync.require_read_committed();
+  IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
+    RAISE EXCEPTION 'agentdb: memory_trajectories.id never changes; delete the row and insert another' USING ERRCODE = 'integrity_constraint_violation';
+  END IF;
+  INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
+  SELECT 13, n.id, ARRAY['u:' || n.user_id::text], ARRAY['u:' || o.user_id::text], pg_current_xact_id(), sync.clock(), sync.writer(),
+    jsonb_strip_nulls(jsonb_build_object(
+      'user_id', CASE WHEN o.user_id IS DISTINCT FROM n.user_id THEN stamp.value END,
+      'task_id', CASE WHEN o.task_id IS DISTINCT FROM n.task_id THEN stamp.value END,
+      'template_id', CASE WHEN o.template_id IS DISTINCT FROM n.template_id THEN stamp.value END,
+      'query', CASE WHEN o.query IS DISTINCT FROM n.query THEN stamp.value END,
+      'model', CASE WHEN o.model IS DISTINCT FROM n.model THEN stamp.value END,
+      'steps', CASE WHEN o.steps IS DISTINCT FROM n.steps THEN stamp.value END,
+      'attempt_group', CASE WHEN o.attempt_group IS DISTINCT FROM n.attempt_group THEN stamp.value END,
+      'outcome', CASE WHEN o.outcome IS DISTINCT FROM n.outcome THEN stamp.value END,
+      'judge', CASE WHEN o.judge IS DISTINCT FROM n.judge THEN stamp.value END,
+      'expires_at', CASE WHEN o.expires_at IS DISTINCT FROM n.expires_at THEN stamp.value END,
+      'created_at', CASE WHEN o.created_at IS DISTINCT FROM n.created_at THEN stamp.value END))
+  FROM new_rows n JOIN old_rows o ON o.id = n.id,
+    (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
+  ORDER BY n.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys, cols = m.cols || excluded.cols;
+  PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+  INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
+  SELECT 13, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 13 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM memory_trajectories t WHERE t.id = c.id OFFSET 0) t ON true
+  ORDER BY c.id;
+
+  RETURN NULL;
+END $$;
+
+CREATE FUNCTION sync.capture_memory_trajectories_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+BEGIN
+  PERFORM sync.require_read_committed();
+  INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
+  SELECT 13, o.id, k.keys, k.keys, true, pg_current_xact_id(), sync.clock(), sync.writer()
+  FROM old_rows o, LATERAL (SELECT coalesce((SELECT own.keys FROM sync.row_meta own WHERE own.tbl = 13 AND own.id = o.id), ARRAY['u:' || o.user_id::text]) AS keys) k
+  ORDER BY o.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys_before = m.keys, deleted = true,
+    xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
+  PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+  INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
+  SELECT 13, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 13 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM memory_trajectories t WHERE t.id = c.id OFFSET 0) t ON true
+  ORDER BY c.id;
+  RETURN NULL;
+END $$;
+
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON memory_trajectories REFERENCING NEW TABLE AS new_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_memory_trajectories_insert();
+ALTER TABLE memory_trajectories ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
+
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON memory_trajectories REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_memory_trajectories_update();
+ALTER TABLE memory_trajectories ENABLE ALWAYS TRIGGER zz_sync_capture_update;
+
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON memory_trajectories REFERENCING OLD TABLE AS old_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_memory_trajectories_delete();
+ALTER TABLE memory_trajectories ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
+
+CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON memory_trajectories FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
+
+ALTER TABLE memory_trajectories ENABLE ALWAYS TRIGGER sync_refuse_truncate;
+
+CREATE FUNCTION sync.capture_memory_items_insert() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+BEGIN
+  PERFORM sync.require_read_committed();
+  INSERT INTO sync.row_meta AS m (tbl, id, keys, xid, clock, writer)
+  SELECT 14, n.id, ARRAY['u:' || n.user_id::text], pg_current_xact_id(), sync.clock(), sync.writer()
+  FROM new_rows n ORDER BY n.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = NULL, deleted = false,
+    xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
+  PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+  INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
+  SELECT 14, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'insert' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 14 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM memory_items t WHERE t.id = c.id OFFSET 0) t ON true
+  ORDER BY c.id;
+  RETURN NULL;
+END $$;
+
+CREATE FUNCTION sync.capture_memory_items_update() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+BEGIN
+  PERFORM sync.require_read_committed();
+  IF EXISTS (SELECT 1 FROM old_rows o FULL JOIN new_rows n ON n.id = o.id WHERE n.id IS NULL OR o.id IS NULL) THEN
+    RAISE EXCEPTION 'agentdb: memory_items.id never changes; delete the row and insert another' USING ERRCODE = 'integrity_constraint_violation';
+  END IF;
+  INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, xid, clock, writer, cols)
+  SELECT 14, n.id, ARRAY['u:' || n.user_id::text], ARRAY['u:' || o.user_id::text], pg_current_xact_id(), sync.clock(), sync.writer(),
+    jsonb_strip_nulls(jsonb_build_object(
+      'user_id', CASE WHEN o.user_id IS DISTINCT FROM n.user_id THEN stamp.value END,
+      'record_id', CASE WHEN o.record_id IS DISTINCT FROM n.record_id THEN stamp.value END,
+      'polarity', CASE WHEN o.polarity IS DISTINCT FROM n.polarity THEN stamp.value END,
+      'task_id', CASE WHEN o.task_id IS DISTINCT FROM n.task_id THEN stamp.value END,
+      'template_id', CASE WHEN o.template_id IS DISTINCT FROM n.template_id THEN stamp.value END,
+      'trajectory_ids', CASE WHEN o.trajectory_ids IS DISTINCT FROM n.trajectory_ids THEN stamp.value END,
+      'provenance_hash', CASE WHEN o.provenance_hash IS DISTINCT FROM n.provenance_hash THEN stamp.value END,
+      'title', CASE WHEN o.title IS DISTINCT FROM n.title THEN stamp.value END,
+      'description', CASE WHEN o.description IS DISTINCT FROM n.description THEN stamp.value END,
+      'content', CASE WHEN o.content IS DISTINCT FROM n.content THEN stamp.value END,
+      'source_query', CASE WHEN o.source_query IS DISTINCT FROM n.source_query THEN stamp.value END,
+      'model', CASE WHEN o.model IS DISTINCT FROM n.model THEN stamp.value END,
+      'dimension', CASE WHEN o.dimension IS DISTINCT FROM n.dimension THEN stamp.value END,
+      'query_vector', CASE WHEN o.query_vector IS DISTINCT FROM n.query_vector THEN stamp.value END,
+      'text_vector', CASE WHEN o.text_vector IS DISTINCT FROM n.text_vector THEN stamp.value END,
+      'retrieved_count', CASE WHEN o.retrieved_count IS DISTINCT FROM n.retrieved_count THEN stamp.value END,
+      'used_count', CASE WHEN o.used_count IS DISTINCT FROM n.used_count THEN stamp.value END,
+      'helped_count', CASE WHEN o.helped_count IS DISTINCT FROM n.helped_count THEN stamp.value END,
+      'hurt_count', CASE WHEN o.hurt_count IS DISTINCT FROM n.hurt_count THEN stamp.value END,
+      'last_used_at', CASE WHEN o.last_used_at IS DISTINCT FROM n.last_used_at THEN stamp.value END,
+      'superseded_by', CASE WHEN o.superseded_by IS DISTINCT FROM n.superseded_by THEN stamp.value END,
+      'contradicts', CASE WHEN o.contradicts IS DISTINCT FROM n.contradicts THEN stamp.value END,
+      'kept_apart', CASE WHEN o.kept_apart IS DISTINCT FROM n.kept_apart THEN stamp.value END,
+      'expires_at', CASE WHEN o.expires_at IS DISTINCT FROM n.expires_at THEN stamp.value END,
+      'created_at', CASE WHEN o.created_at IS DISTINCT FROM n.created_at THEN stamp.value END))
+  FROM new_rows n JOIN old_rows o ON o.id = n.id,
+    (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
+  ORDER BY n.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys = excluded.keys, keys_before = m.keys, cols = m.cols || excluded.cols;
+  PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+  INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
+  SELECT 14, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'update' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM new_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 14 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM memory_items t WHERE t.id = c.id OFFSET 0) t ON true
+  ORDER BY c.id;
+
+  RETURN NULL;
+END $$;
+
+CREATE FUNCTION sync.capture_memory_items_delete() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, sync, pg_temp SET timezone = 'UTC'
+SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_mergejoin = on AS $$
+BEGIN
+  PERFORM sync.require_read_committed();
+  INSERT INTO sync.row_meta AS m (tbl, id, keys, keys_before, deleted, xid, clock, writer)
+  SELECT 14, o.id, k.keys, k.keys, true, pg_current_xact_id(), sync.clock(), sync.writer()
+  FROM old_rows o, LATERAL (SELECT coalesce((SELECT own.keys FROM sync.row_meta own WHERE own.tbl = 14 AND own.id = o.id), ARRAY['u:' || o.user_id::text]) AS keys) k
+  ORDER BY o.id
+  ON CONFLICT (tbl, id) DO UPDATE SET keys_before = m.keys, deleted = true,
+    xid = excluded.xid, clock = excluded.clock, writer = excluded.writer, cols = '{}';
+  PERFORM set_config('enable_nestloop', 'on', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+  INSERT INTO sync.log (tbl, id, op, image, keys_before, keys_after)
+  SELECT 14, c.id, CASE WHEN t.image IS NULL THEN 'delete' ELSE 'delete' END,
+    t.image, m.keys_before, CASE WHEN t.image IS NULL THEN NULL ELSE m.keys END
+  FROM old_rows c
+  CROSS JOIN LATERAL (SELECT own.keys, own.keys_before FROM sync.row_meta own WHERE own.tbl = 14 AND own.id = c.id OFFSET 0) m
+  LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM memory_items t WHERE t.id = c.id OFFSET 0) t ON true
+  ORDER BY c.id;
+  RETURN NULL;
+END $$;
+
+CREATE TRIGGER zz_sync_capture_insert AFTER INSERT ON memory_items REFERENCING NEW TABLE AS new_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_memory_items_insert();
+ALTER TABLE memory_items ENABLE ALWAYS TRIGGER zz_sync_capture_insert;
+
+CREATE TRIGGER zz_sync_capture_update AFTER UPDATE ON memory_items REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_memory_items_update();
+ALTER TABLE memory_items ENABLE ALWAYS TRIGGER zz_sync_capture_update;
+
+CREATE TRIGGER zz_sync_capture_delete AFTER DELETE ON memory_items REFERENCING OLD TABLE AS old_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION sync.capture_memory_items_delete();
+ALTER TABLE memory_items ENABLE ALWAYS TRIGGER zz_sync_capture_delete;
+
+CREATE TRIGGER sync_refuse_truncate BEFORE TRUNCATE ON memory_items FOR EACH STATEMENT EXECUTE FUNCTION sync.refuse_truncate();
+
+ALTER TABLE memory_items ENABLE ALWAYS TRIGGER sync_refuse_truncate;
+
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA sync FROM PUBLIC;
 
 ALTER TABLE users ENABLE ROW LEVEL SECURITY;
@@ -2270,6 +2591,42 @@ GRANT DELETE ON embeddings TO llm_copilot_app;
 
 CREATE POLICY embeddings_delete ON embeddings FOR DELETE TO llm_copilot_app USING (embeddings.user_id = sync.current_user_id());
 
+ALTER TABLE memory_trajectories ENABLE ROW LEVEL SECURITY;
+
+GRANT SELECT (id, user_id, task_id, template_id, query, model, steps, attempt_group, outcome, judge, expires_at, created_at, updated_at) ON memory_trajectories TO llm_copilot_app;
+
+CREATE POLICY memory_trajectories_select ON memory_trajectories FOR SELECT TO llm_copilot_app USING (memory_trajectories.user_id = sync.current_user_id());
+
+GRANT INSERT (id, user_id, task_id, template_id, query, model, steps, attempt_group, outcome, judge, expires_at, created_at) ON memory_trajectories TO llm_copilot_app;
+
+CREATE POLICY memory_trajectories_insert ON memory_trajectories FOR INSERT TO llm_copilot_app WITH CHECK (memory_trajectories.user_id = sync.current_user_id());
+
+GRANT UPDATE (outcome, judge, expires_at) ON memory_trajectories TO llm_copilot_app;
+
+CREATE POLICY memory_trajectories_update ON memory_trajectories FOR UPDATE TO llm_copilot_app USING (memory_trajectories.user_id = sync.current_user_id()) WITH CHECK (memory_trajectories.user_id = sync.current_user_id());
+
+GRANT DELETE ON memory_trajectories TO llm_copilot_app;
+
+CREATE POLICY memory_trajectories_delete ON memory_trajectories FOR DELETE TO llm_copilot_app USING (memory_trajectories.user_id = sync.current_user_id());
+
+ALTER TABLE memory_items ENABLE ROW LEVEL SECURITY;
+
+GRANT SELECT (id, user_id, record_id, polarity, task_id, template_id, trajectory_ids, provenance_hash, title, description, content, source_query, model, dimension, query_vector, text_vector, retrieved_count, used_count, helped_count, hurt_count, last_used_at, superseded_by, contradicts, kept_apart, expires_at, created_at, updated_at) ON memory_items TO llm_copilot_app;
+
+CREATE POLICY memory_items_select ON memory_items FOR SELECT TO llm_copilot_app USING (memory_items.user_id = sync.current_user_id());
+
+GRANT INSERT (id, user_id, record_id, polarity, task_id, template_id, trajectory_ids, provenance_hash, title, description, content, source_query, model, dimension, query_vector, text_vector, retrieved_count, used_count, helped_count, hurt_count, last_used_at, superseded_by, contradicts, kept_apart, expires_at, created_at) ON memory_items TO llm_copilot_app;
+
+CREATE POLICY memory_items_insert ON memory_items FOR INSERT TO llm_copilot_app WITH CHECK (memory_items.user_id = sync.current_user_id());
+
+GRANT UPDATE (title, description, content, source_query, model, dimension, query_vector, text_vector, retrieved_count, used_count, helped_count, hurt_count, last_used_at, superseded_by, contradicts, kept_apart, expires_at) ON memory_items TO llm_copilot_app;
+
+CREATE POLICY memory_items_update ON memory_items FOR UPDATE TO llm_copilot_app USING (memory_items.user_id = sync.current_user_id()) WITH CHECK (memory_items.user_id = sync.current_user_id());
+
+GRANT DELETE ON memory_items TO llm_copilot_app;
+
+CREATE POLICY memory_items_delete ON memory_items FOR DELETE TO llm_copilot_app USING (memory_items.user_id = sync.current_user_id());
+
 CREATE TABLE IF NOT EXISTS schema_migrations (
   version bigint PRIMARY KEY,
   name varchar(255) NOT NULL,
@@ -2304,3 +2661,7 @@ ANALYZE runbook_executions;
 ANALYZE audit_logs;
 
 ANALYZE embeddings;
+
+ANALYZE memory_trajectories;
+
+ANALYZE memory_items;

@@ -26,6 +26,9 @@ DROP TABLE IF EXISTS search_identifiers;
 DROP TABLE IF EXISTS search_changed;
 
 DROP TABLE IF EXISTS search_index;
+DROP TABLE memory_items;
+
+DROP TABLE memory_trajectories;
 
 DROP TABLE embeddings;
 
@@ -52,6 +55,8 @@ DROP TABLE sessions;
 DROP TABLE users;
 
 DROP TABLE embedding_changes;
+
+DROP TABLE memory_changes;
 
 DROP TABLE sync_ack;
 DROP TABLE sync_hydration;

@@ -152,6 +152,12 @@ CREATE TABLE embedding_changes (
   gone INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE memory_changes (
+  id TEXT PRIMARY KEY,
+  seq INTEGER NOT NULL UNIQUE,
+  gone INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE schema_migrations (
   version INTEGER PRIMARY KEY,
   name TEXT NOT NULL,
@@ -506,6 +512,73 @@ CREATE TABLE embeddings (
 CREATE INDEX idx_embeddings_collection ON embeddings (collection, model);
 
 CREATE INDEX idx_embeddings_user_id ON embeddings (user_id);
+
+-- What agents did for their tasks, and how it was judged
+CREATE TABLE memory_trajectories (
+  id TEXT PRIMARY KEY NOT NULL DEFAULT (lower(substr(printf('%012x', CAST(unixepoch('subsec') * 1000 AS INTEGER)), 1, 8) || '-' || substr(printf('%012x', CAST(unixepoch('subsec') * 1000 AS INTEGER)), 9, 4) || '-7' || substr(hex(randomblob(2)), 2) || '-' || substr('89ab', 1 + (abs(random()) % 4), 1) || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))) CONSTRAINT memory_trajectories_id_type CHECK (length(id) = 36 AND id = lower(id)),
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE CONSTRAINT memory_trajectories_user_id_type CHECK (length(user_id) = 36 AND user_id = lower(user_id)),
+  task_id TEXT NOT NULL CONSTRAINT memory_trajectories_task_id_type CHECK (length(task_id) <= 255),
+  template_id TEXT CONSTRAINT memory_trajectories_template_id_type CHECK (length(template_id) <= 255),
+  query TEXT NOT NULL,
+  model TEXT CONSTRAINT memory_trajectories_model_type CHECK (length(model) <= 100),
+  steps TEXT NOT NULL DEFAULT '[]' CONSTRAINT memory_trajectories_steps_type CHECK (json_valid(steps)),
+  attempt_group TEXT CONSTRAINT memory_trajectories_attempt_group_type CHECK (length(attempt_group) = 36 AND attempt_group = lower(attempt_group)),
+  outcome TEXT NOT NULL DEFAULT 'unknown' CONSTRAINT memory_trajectories_outcome_type CHECK (length(outcome) <= 20),
+  judge TEXT CONSTRAINT memory_trajectories_judge_type CHECK (json_valid(judge)),
+  expires_at TEXT CONSTRAINT memory_trajectories_expires_at_type CHECK (expires_at LIKE '____-__-__T__:__:__.______Z'),
+  created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')) CONSTRAINT memory_trajectories_created_at_type CHECK (created_at LIKE '____-__-__T__:__:__.______Z'),
+  updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')) CONSTRAINT memory_trajectories_updated_at_type CHECK (updated_at LIKE '____-__-__T__:__:__.______Z'),
+  CONSTRAINT chk_memory_outcome CHECK (outcome IN ('success', 'failure', 'impossible', 'unknown'))
+) STRICT;
+
+CREATE INDEX idx_memory_trajectories_user_id ON memory_trajectories (user_id);
+
+CREATE INDEX idx_memory_trajectories_task ON memory_trajectories (task_id);
+
+CREATE INDEX idx_memory_trajectories_attempts ON memory_trajectories (attempt_group) WHERE attempt_group IS NOT NULL;
+
+CREATE INDEX idx_memory_trajectories_expires ON memory_trajectories (expires_at) WHERE expires_at IS NOT NULL;
+
+-- Lessons distilled from trajectories, found by the embedding of their task
+CREATE TABLE memory_items (
+  id TEXT PRIMARY KEY NOT NULL DEFAULT (lower(substr(printf('%012x', CAST(unixepoch('subsec') * 1000 AS INTEGER)), 1, 8) || '-' || substr(printf('%012x', CAST(unixepoch('subsec') * 1000 AS INTEGER)), 9, 4) || '-7' || substr(hex(randomblob(2)), 2) || '-' || substr('89ab', 1 + (abs(random()) % 4), 1) || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))) CONSTRAINT memory_items_id_type CHECK (length(id) = 36 AND id = lower(id)),
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE CONSTRAINT memory_items_user_id_type CHECK (length(user_id) = 36 AND user_id = lower(user_id)),
+  record_id TEXT NOT NULL CONSTRAINT memory_items_record_id_type CHECK (length(record_id) = 36 AND record_id = lower(record_id)),
+  polarity TEXT NOT NULL CONSTRAINT memory_items_polarity_type CHECK (length(polarity) <= 20),
+  task_id TEXT CONSTRAINT memory_items_task_id_type CHECK (length(task_id) <= 255),
+  template_id TEXT CONSTRAINT memory_items_template_id_type CHECK (length(template_id) <= 255),
+  trajectory_ids TEXT NOT NULL DEFAULT '[]' CONSTRAINT memory_items_trajectory_ids_type CHECK (json_type(trajectory_ids) = 'array'),
+  provenance_hash TEXT CONSTRAINT memory_items_provenance_hash_type CHECK (length(provenance_hash) <= 64),
+  title TEXT NOT NULL CONSTRAINT memory_items_title_type CHECK (length(title) <= 500),
+  description TEXT NOT NULL,
+  content TEXT NOT NULL,
+  source_query TEXT NOT NULL,
+  model TEXT NOT NULL CONSTRAINT memory_items_model_type CHECK (length(model) <= 100),
+  dimension INTEGER NOT NULL CONSTRAINT memory_items_dimension_type CHECK (dimension BETWEEN -2147483648 AND 2147483647),
+  query_vector BLOB NOT NULL,
+  text_vector BLOB,
+  retrieved_count INTEGER NOT NULL DEFAULT 0 CONSTRAINT memory_items_retrieved_count_type CHECK (retrieved_count BETWEEN -2147483648 AND 2147483647),
+  used_count INTEGER NOT NULL DEFAULT 0 CONSTRAINT memory_items_used_count_type CHECK (used_count BETWEEN -2147483648 AND 2147483647),
+  helped_count INTEGER NOT NULL DEFAULT 0 CONSTRAINT memory_items_helped_count_type CHECK (helped_count BETWEEN -2147483648 AND 2147483647),
+  hurt_count INTEGER NOT NULL DEFAULT 0 CONSTRAINT memory_items_hurt_count_type CHECK (hurt_count BETWEEN -2147483648 AND 2147483647),
+  last_used_at TEXT CONSTRAINT memory_items_last_used_at_type CHECK (last_used_at LIKE '____-__-__T__:__:__.______Z'),
+  superseded_by TEXT REFERENCES memory_items(id) ON DELETE SET NULL CONSTRAINT memory_items_superseded_by_type CHECK (length(superseded_by) = 36 AND superseded_by = lower(superseded_by)),
+  contradicts TEXT NOT NULL DEFAULT '[]' CONSTRAINT memory_items_contradicts_type CHECK (json_type(contradicts) = 'array'),
+  kept_apart TEXT NOT NULL DEFAULT '[]' CONSTRAINT memory_items_kept_apart_type CHECK (json_type(kept_apart) = 'array'),
+  expires_at TEXT CONSTRAINT memory_items_expires_at_type CHECK (expires_at LIKE '____-__-__T__:__:__.______Z'),
+  created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')) CONSTRAINT memory_items_created_at_type CHECK (created_at LIKE '____-__-__T__:__:__.______Z'),
+  updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')) CONSTRAINT memory_items_updated_at_type CHECK (updated_at LIKE '____-__-__T__:__:__.______Z'),
+  CONSTRAINT chk_memory_polarity CHECK (polarity IN ('success', 'failure', 'contrast')),
+  CONSTRAINT chk_memory_vectors CHECK (dimension BETWEEN 1 AND 65535 AND length(query_vector) = dimension * 4 AND (text_vector IS NULL OR length(text_vector) = dimension * 4))
+) STRICT;
+
+CREATE INDEX idx_memory_items_user_id ON memory_items (user_id);
+
+CREATE INDEX idx_memory_items_record ON memory_items (record_id);
+
+CREATE INDEX idx_memory_items_superseded ON memory_items (superseded_by) WHERE superseded_by IS NOT NULL;
+
+CREATE INDEX idx_memory_items_expires ON memory_items (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TRIGGER sync_log_open AFTER INSERT ON sync_log WHEN NOT EXISTS (SELECT 1 FROM sync_tx t WHERE t.seq = NEW.tx)
 BEGIN
@@ -1442,6 +1515,214 @@ END;
 CREATE TRIGGER embeddings_change_delete AFTER DELETE ON embeddings WHEN 1
 BEGIN
     INSERT INTO embedding_changes (id, seq, gone) VALUES (OLD.id, (SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes), 1)
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;
+END;
+
+CREATE TRIGGER memory_trajectories_guard_key BEFORE UPDATE OF id ON memory_trajectories WHEN OLD.id IS NOT NEW.id
+BEGIN
+    SELECT RAISE(ABORT, 'agentdb: memory_trajectories.id never changes');
+END;
+
+CREATE TRIGGER memory_trajectories_guard_stub_update BEFORE UPDATE ON memory_trajectories WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 13) AND (SELECT applying FROM sync_state) = 0
+BEGIN
+    SELECT RAISE(ABORT, 'agentdb: this memory_trajectories row is outside your scope');
+END;
+
+CREATE TRIGGER memory_trajectories_guard_stub_delete BEFORE DELETE ON memory_trajectories WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 13) AND (SELECT applying FROM sync_state) = 0
+BEGIN
+    SELECT RAISE(ABORT, 'agentdb: this memory_trajectories row is outside your scope');
+END;
+
+CREATE TRIGGER memory_trajectories_guard_fixed BEFORE UPDATE OF user_id, task_id, template_id, query, model, steps, attempt_group, created_at ON memory_trajectories WHEN (OLD.user_id IS NOT NEW.user_id OR OLD.task_id IS NOT NEW.task_id OR OLD.template_id IS NOT NEW.template_id OR OLD.query IS NOT NEW.query OR OLD.model IS NOT NEW.model OR OLD.steps IS NOT NEW.steps OR OLD.attempt_group IS NOT NEW.attempt_group OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
+BEGIN
+    SELECT RAISE(ABORT, 'agentdb: memory_trajectories: agents cannot change user_id, task_id, template_id, query, model, steps, attempt_group, created_at');
+END;
+
+CREATE TRIGGER memory_trajectories_capture_insert AFTER INSERT ON memory_trajectories WHEN (SELECT applying FROM sync_state) = 0
+BEGIN
+    INSERT INTO sync_log (tx, tbl, id, op, ref, size)
+    VALUES ((SELECT tx FROM sync_state), 13, NEW.id, 'insert', NULL, 162 + octet_length(NEW.task_id) + ifnull(octet_length(NEW.template_id), 0) + octet_length(NEW.query) + ifnull(octet_length(NEW.model), 0) + octet_length(NEW.steps) + octet_length(NEW.outcome) + ifnull(octet_length(NEW.judge), 0));
+END;
+
+CREATE TRIGGER memory_trajectories_capture_image_of_updated BEFORE UPDATE OF id, user_id, task_id, template_id, query, model, steps, attempt_group, outcome, judge, expires_at, created_at ON memory_trajectories WHEN EXISTS (SELECT 1 FROM sync_log WHERE id = OLD.id AND tbl = 13 AND op = 'insert' AND patch IS NULL)
+BEGIN
+    UPDATE sync_log SET patch = json_object('id', OLD.id, 'user_id', OLD.user_id, 'task_id', OLD.task_id, 'template_id', OLD.template_id, 'query', OLD.query, 'model', OLD.model, 'steps', OLD.steps, 'attempt_group', OLD.attempt_group, 'outcome', OLD.outcome, 'judge', OLD.judge, 'expires_at', OLD.expires_at, 'created_at', OLD.created_at) WHERE id = OLD.id AND tbl = 13 AND op = 'insert' AND patch IS NULL;
+END;
+
+CREATE TRIGGER memory_trajectories_capture_image_of_deleted BEFORE DELETE ON memory_trajectories WHEN EXISTS (SELECT 1 FROM sync_log WHERE id = OLD.id AND tbl = 13 AND op = 'insert' AND patch IS NULL)
+BEGIN
+    UPDATE sync_log SET patch = json_object('id', OLD.id, 'user_id', OLD.user_id, 'task_id', OLD.task_id, 'template_id', OLD.template_id, 'query', OLD.query, 'model', OLD.model, 'steps', OLD.steps, 'attempt_group', OLD.attempt_group, 'outcome', OLD.outcome, 'judge', OLD.judge, 'expires_at', OLD.expires_at, 'created_at', OLD.created_at) WHERE id = OLD.id AND tbl = 13 AND op = 'insert' AND patch IS NULL;
+END;
+
+CREATE TRIGGER memory_trajectories_capture_base BEFORE UPDATE ON memory_trajectories WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id AND b.tbl = 13)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id AND l.tbl = 13) AND (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.task_id IS NOT NEW.task_id OR OLD.template_id IS NOT NEW.template_id OR OLD.query IS NOT NEW.query OR OLD.model IS NOT NEW.model OR OLD.steps IS NOT NEW.steps OR OLD.attempt_group IS NOT NEW.attempt_group OR OLD.outcome IS NOT NEW.outcome OR OLD.judge IS NOT NEW.judge OR OLD.expires_at IS NOT NEW.expires_at OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at)
+BEGIN
+    INSERT INTO sync_base (id, tbl, image)
+    SELECT OLD.id, 13, json_object('id', OLD.id, 'user_id', OLD.user_id, 'task_id', OLD.task_id, 'template_id', OLD.template_id, 'query', OLD.query, 'model', OLD.model, 'steps', OLD.steps, 'attempt_group', OLD.attempt_group, 'outcome', OLD.outcome, 'judge', OLD.judge, 'expires_at', OLD.expires_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at);
+END;
+
+CREATE TRIGGER memory_trajectories_capture_update AFTER UPDATE OF user_id, task_id, template_id, query, model, steps, attempt_group, outcome, judge, expires_at, created_at ON memory_trajectories WHEN (OLD.user_id IS NOT NEW.user_id OR OLD.task_id IS NOT NEW.task_id OR OLD.template_id IS NOT NEW.template_id OR OLD.query IS NOT NEW.query OR OLD.model IS NOT NEW.model OR OLD.steps IS NOT NEW.steps OR OLD.attempt_group IS NOT NEW.attempt_group OR OLD.outcome IS NOT NEW.outcome OR OLD.judge IS NOT NEW.judge OR OLD.expires_at IS NOT NEW.expires_at OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
+BEGIN
+    INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
+    VALUES ((SELECT tx FROM sync_state), 13, NEW.id, 'update', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
+      || CASE WHEN OLD.task_id IS NOT NEW.task_id THEN ',"task_id":' || json_quote(NEW.task_id) ELSE '' END
+      || CASE WHEN OLD.template_id IS NOT NEW.template_id THEN ',"template_id":' || json_quote(NEW.template_id) ELSE '' END
+      || CASE WHEN OLD.query IS NOT NEW.query THEN ',"query":' || json_quote(NEW.query) ELSE '' END
+      || CASE WHEN OLD.model IS NOT NEW.model THEN ',"model":' || json_quote(NEW.model) ELSE '' END
+      || CASE WHEN OLD.steps IS NOT NEW.steps THEN ',"steps":' || json_quote(NEW.steps) ELSE '' END
+      || CASE WHEN OLD.attempt_group IS NOT NEW.attempt_group THEN ',"attempt_group":' || json_quote(NEW.attempt_group) ELSE '' END
+      || CASE WHEN (OLD.outcome IS NOT NEW.outcome OR OLD.judge IS NOT NEW.judge) THEN ',"outcome":' || json_quote(NEW.outcome) ELSE '' END
+      || CASE WHEN (OLD.outcome IS NOT NEW.outcome OR OLD.judge IS NOT NEW.judge) AND NOT (OLD.judge IS NEW.judge AND (NEW.judge IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 13 AND instr(p.columns, '"judge"') > 0)) THEN ',"judge":' || json_quote(NEW.judge) ELSE '' END
+      || CASE WHEN OLD.expires_at IS NOT NEW.expires_at THEN ',"expires_at":' || json_quote(NEW.expires_at) ELSE '' END
+      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(NEW.created_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(OLD.user_id) ELSE '' END
+      || CASE WHEN OLD.task_id IS NOT NEW.task_id THEN ',"task_id":' || json_quote(OLD.task_id) ELSE '' END
+      || CASE WHEN OLD.template_id IS NOT NEW.template_id THEN ',"template_id":' || json_quote(OLD.template_id) ELSE '' END
+      || CASE WHEN OLD.query IS NOT NEW.query THEN ',"query":' || json_quote(OLD.query) ELSE '' END
+      || CASE WHEN OLD.model IS NOT NEW.model THEN ',"model":' || json_quote(OLD.model) ELSE '' END
+      || CASE WHEN OLD.steps IS NOT NEW.steps THEN ',"steps":' || json_quote(OLD.steps) ELSE '' END
+      || CASE WHEN OLD.attempt_group IS NOT NEW.attempt_group THEN ',"attempt_group":' || json_quote(OLD.attempt_group) ELSE '' END
+      || CASE WHEN (OLD.outcome IS NOT NEW.outcome OR OLD.judge IS NOT NEW.judge) THEN ',"outcome":' || json_quote(OLD.outcome) ELSE '' END
+      || CASE WHEN (OLD.outcome IS NOT NEW.outcome OR OLD.judge IS NOT NEW.judge) AND NOT (OLD.judge IS NEW.judge AND (NEW.judge IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 13 AND instr(p.columns, '"judge"') > 0)) THEN ',"judge":' || json_quote(OLD.judge) ELSE '' END
+      || CASE WHEN OLD.expires_at IS NOT NEW.expires_at THEN ',"expires_at":' || json_quote(OLD.expires_at) ELSE '' END
+      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', 1, NULL);
+END;
+
+CREATE TRIGGER memory_trajectories_capture_delete AFTER DELETE ON memory_trajectories WHEN (SELECT applying FROM sync_state) = 0
+BEGIN
+    INSERT INTO sync_base (id, tbl, image)
+    SELECT OLD.id, 13, json_object('id', OLD.id, 'user_id', OLD.user_id, 'task_id', OLD.task_id, 'template_id', OLD.template_id, 'query', OLD.query, 'model', OLD.model, 'steps', OLD.steps, 'attempt_group', OLD.attempt_group, 'outcome', OLD.outcome, 'judge', OLD.judge, 'expires_at', OLD.expires_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id AND b.tbl = 13)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id AND l.tbl = 13);
+    INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
+    VALUES ((SELECT tx FROM sync_state), 13, OLD.id, 'delete', NULL, NULL, NOT ((OLD.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.user_id))), NULL);
+END;
+
+CREATE TRIGGER update_memory_trajectories_updated_at AFTER UPDATE OF id, user_id, task_id, template_id, query, model, steps, attempt_group, outcome, judge, expires_at, created_at ON memory_trajectories WHEN NEW.updated_at IS OLD.updated_at AND (SELECT applying FROM sync_state) = 0 AND NEW.updated_at IS NOT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AND (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.task_id IS NOT NEW.task_id OR OLD.template_id IS NOT NEW.template_id OR OLD.query IS NOT NEW.query OR OLD.model IS NOT NEW.model OR OLD.steps IS NOT NEW.steps OR OLD.attempt_group IS NOT NEW.attempt_group OR OLD.outcome IS NOT NEW.outcome OR OLD.judge IS NOT NEW.judge OR OLD.expires_at IS NOT NEW.expires_at OR OLD.created_at IS NOT NEW.created_at)
+BEGIN
+    UPDATE memory_trajectories SET updated_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') WHERE id = NEW.id;
+END;
+
+CREATE TRIGGER memory_items_guard_key BEFORE UPDATE OF id ON memory_items WHEN OLD.id IS NOT NEW.id
+BEGIN
+    SELECT RAISE(ABORT, 'agentdb: memory_items.id never changes');
+END;
+
+CREATE TRIGGER memory_items_guard_stub_update BEFORE UPDATE ON memory_items WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 14) AND (SELECT applying FROM sync_state) = 0
+BEGIN
+    SELECT RAISE(ABORT, 'agentdb: this memory_items row is outside your scope');
+END;
+
+CREATE TRIGGER memory_items_guard_stub_delete BEFORE DELETE ON memory_items WHEN EXISTS (SELECT 1 FROM sync_stub b WHERE b.id = OLD.id AND b.tbl = 14) AND (SELECT applying FROM sync_state) = 0
+BEGIN
+    SELECT RAISE(ABORT, 'agentdb: this memory_items row is outside your scope');
+END;
+
+CREATE TRIGGER memory_items_guard_fixed BEFORE UPDATE OF user_id, record_id, polarity, task_id, template_id, trajectory_ids, provenance_hash, created_at ON memory_items WHEN (OLD.user_id IS NOT NEW.user_id OR OLD.record_id IS NOT NEW.record_id OR OLD.polarity IS NOT NEW.polarity OR OLD.task_id IS NOT NEW.task_id OR OLD.template_id IS NOT NEW.template_id OR OLD.trajectory_ids IS NOT NEW.trajectory_ids OR OLD.provenance_hash IS NOT NEW.provenance_hash OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
+BEGIN
+    SELECT RAISE(ABORT, 'agentdb: memory_items: agents cannot change user_id, record_id, polarity, task_id, template_id, trajectory_ids, provenance_hash, created_at');
+END;
+
+CREATE TRIGGER memory_items_capture_insert AFTER INSERT ON memory_items WHEN (SELECT applying FROM sync_state) = 0
+BEGIN
+    INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
+    VALUES ((SELECT tx FROM sync_state), 14, NEW.id, 'insert', json_object('id', NEW.id, 'user_id', NEW.user_id, 'record_id', NEW.record_id, 'polarity', NEW.polarity, 'task_id', NEW.task_id, 'template_id', NEW.template_id, 'trajectory_ids', NEW.trajectory_ids, 'provenance_hash', NEW.provenance_hash, 'title', NEW.title, 'description', NEW.description, 'content', NEW.content, 'source_query', NEW.source_query, 'model', NEW.model, 'dimension', NEW.dimension, 'query_vector', hex(NEW.query_vector), 'text_vector', hex(NEW.text_vector), 'retrieved_count', NEW.retrieved_count, 'used_count', NEW.used_count, 'helped_count', NEW.helped_count, 'hurt_count', NEW.hurt_count, 'last_used_at', NEW.last_used_at, 'superseded_by', NEW.superseded_by, 'contradicts', NEW.contradicts, 'kept_apart', NEW.kept_apart, 'expires_at', NEW.expires_at, 'created_at', NEW.created_at), NULL, 1, NULL);
+END;
+
+CREATE TRIGGER memory_items_capture_base BEFORE UPDATE ON memory_items WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id AND b.tbl = 14)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id AND l.tbl = 14) AND (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.record_id IS NOT NEW.record_id OR OLD.polarity IS NOT NEW.polarity OR OLD.task_id IS NOT NEW.task_id OR OLD.template_id IS NOT NEW.template_id OR OLD.trajectory_ids IS NOT NEW.trajectory_ids OR OLD.provenance_hash IS NOT NEW.provenance_hash OR OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector OR OLD.retrieved_count IS NOT NEW.retrieved_count OR OLD.used_count IS NOT NEW.used_count OR OLD.helped_count IS NOT NEW.helped_count OR OLD.hurt_count IS NOT NEW.hurt_count OR OLD.last_used_at IS NOT NEW.last_used_at OR OLD.superseded_by IS NOT NEW.superseded_by OR OLD.contradicts IS NOT NEW.contradicts OR OLD.kept_apart IS NOT NEW.kept_apart OR OLD.expires_at IS NOT NEW.expires_at OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at)
+BEGIN
+    INSERT INTO sync_base (id, tbl, image)
+    SELECT OLD.id, 14, json_object('id', OLD.id, 'user_id', OLD.user_id, 'record_id', OLD.record_id, 'polarity', OLD.polarity, 'task_id', OLD.task_id, 'template_id', OLD.template_id, 'trajectory_ids', OLD.trajectory_ids, 'provenance_hash', OLD.provenance_hash, 'title', OLD.title, 'description', OLD.description, 'content', OLD.content, 'source_query', OLD.source_query, 'model', OLD.model, 'dimension', OLD.dimension, 'query_vector', hex(OLD.query_vector), 'text_vector', hex(OLD.text_vector), 'retrieved_count', OLD.retrieved_count, 'used_count', OLD.used_count, 'helped_count', OLD.helped_count, 'hurt_count', OLD.hurt_count, 'last_used_at', OLD.last_used_at, 'superseded_by', OLD.superseded_by, 'contradicts', OLD.contradicts, 'kept_apart', OLD.kept_apart, 'expires_at', OLD.expires_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at);
+END;
+
+CREATE TRIGGER memory_items_capture_update AFTER UPDATE OF user_id, record_id, polarity, task_id, template_id, trajectory_ids, provenance_hash, title, description, content, source_query, model, dimension, query_vector, text_vector, retrieved_count, used_count, helped_count, hurt_count, last_used_at, superseded_by, contradicts, kept_apart, expires_at, created_at ON memory_items WHEN (OLD.user_id IS NOT NEW.user_id OR OLD.record_id IS NOT NEW.record_id OR OLD.polarity IS NOT NEW.polarity OR OLD.task_id IS NOT NEW.task_id OR OLD.template_id IS NOT NEW.template_id OR OLD.trajectory_ids IS NOT NEW.trajectory_ids OR OLD.provenance_hash IS NOT NEW.provenance_hash OR OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector OR OLD.retrieved_count IS NOT NEW.retrieved_count OR OLD.used_count IS NOT NEW.used_count OR OLD.helped_count IS NOT NEW.helped_count OR OLD.hurt_count IS NOT NEW.hurt_count OR OLD.last_used_at IS NOT NEW.last_used_at OR OLD.superseded_by IS NOT NEW.superseded_by OR OLD.contradicts IS NOT NEW.contradicts OR OLD.kept_apart IS NOT NEW.kept_apart OR OLD.expires_at IS NOT NEW.expires_at OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
+BEGIN
+    INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
+    VALUES ((SELECT tx FROM sync_state), 14, NEW.id, 'update', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
+      || CASE WHEN OLD.record_id IS NOT NEW.record_id THEN ',"record_id":' || json_quote(NEW.record_id) ELSE '' END
+      || CASE WHEN OLD.polarity IS NOT NEW.polarity THEN ',"polarity":' || json_quote(NEW.polarity) ELSE '' END
+      || CASE WHEN OLD.task_id IS NOT NEW.task_id THEN ',"task_id":' || json_quote(NEW.task_id) ELSE '' END
+      || CASE WHEN OLD.template_id IS NOT NEW.template_id THEN ',"template_id":' || json_quote(NEW.template_id) ELSE '' END
+      || CASE WHEN OLD.trajectory_ids IS NOT NEW.trajectory_ids THEN ',"trajectory_ids":' || json_quote(NEW.trajectory_ids) ELSE '' END
+      || CASE WHEN OLD.provenance_hash IS NOT NEW.provenance_hash THEN ',"provenance_hash":' || json_quote(NEW.provenance_hash) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"title":' || json_quote(NEW.title) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"description":' || json_quote(NEW.description) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"content":' || json_quote(NEW.content) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"source_query":' || json_quote(NEW.source_query) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"model":' || json_quote(NEW.model) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"dimension":' || json_quote(NEW.dimension) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) AND NOT (OLD.query_vector IS NEW.query_vector AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 14 AND instr(p.columns, '"query_vector"') > 0)) THEN ',"query_vector":' || json_quote(hex(NEW.query_vector)) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) AND NOT (OLD.text_vector IS NEW.text_vector AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 14 AND instr(p.columns, '"text_vector"') > 0)) THEN ',"text_vector":' || json_quote(hex(NEW.text_vector)) ELSE '' END
+      || CASE WHEN OLD.retrieved_count IS NOT NEW.retrieved_count THEN ',"retrieved_count":' || json_quote(NEW.retrieved_count) ELSE '' END
+      || CASE WHEN OLD.used_count IS NOT NEW.used_count THEN ',"used_count":' || json_quote(NEW.used_count) ELSE '' END
+      || CASE WHEN OLD.helped_count IS NOT NEW.helped_count THEN ',"helped_count":' || json_quote(NEW.helped_count) ELSE '' END
+      || CASE WHEN OLD.hurt_count IS NOT NEW.hurt_count THEN ',"hurt_count":' || json_quote(NEW.hurt_count) ELSE '' END
+      || CASE WHEN OLD.last_used_at IS NOT NEW.last_used_at THEN ',"last_used_at":' || json_quote(NEW.last_used_at) ELSE '' END
+      || CASE WHEN OLD.superseded_by IS NOT NEW.superseded_by THEN ',"superseded_by":' || json_quote(NEW.superseded_by) ELSE '' END
+      || CASE WHEN OLD.contradicts IS NOT NEW.contradicts THEN ',"contradicts":' || json_quote(NEW.contradicts) ELSE '' END
+      || CASE WHEN OLD.kept_apart IS NOT NEW.kept_apart THEN ',"kept_apart":' || json_quote(NEW.kept_apart) ELSE '' END
+      || CASE WHEN OLD.expires_at IS NOT NEW.expires_at THEN ',"expires_at":' || json_quote(NEW.expires_at) ELSE '' END
+      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(NEW.created_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(OLD.user_id) ELSE '' END
+      || CASE WHEN OLD.record_id IS NOT NEW.record_id THEN ',"record_id":' || json_quote(OLD.record_id) ELSE '' END
+      || CASE WHEN OLD.polarity IS NOT NEW.polarity THEN ',"polarity":' || json_quote(OLD.polarity) ELSE '' END
+      || CASE WHEN OLD.task_id IS NOT NEW.task_id THEN ',"task_id":' || json_quote(OLD.task_id) ELSE '' END
+      || CASE WHEN OLD.template_id IS NOT NEW.template_id THEN ',"template_id":' || json_quote(OLD.template_id) ELSE '' END
+      || CASE WHEN OLD.trajectory_ids IS NOT NEW.trajectory_ids THEN ',"trajectory_ids":' || json_quote(OLD.trajectory_ids) ELSE '' END
+      || CASE WHEN OLD.provenance_hash IS NOT NEW.provenance_hash THEN ',"provenance_hash":' || json_quote(OLD.provenance_hash) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"title":' || json_quote(OLD.title) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"description":' || json_quote(OLD.description) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"content":' || json_quote(OLD.content) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"source_query":' || json_quote(OLD.source_query) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"model":' || json_quote(OLD.model) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) THEN ',"dimension":' || json_quote(OLD.dimension) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) AND NOT (OLD.query_vector IS NEW.query_vector AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 14 AND instr(p.columns, '"query_vector"') > 0)) THEN ',"query_vector":' || json_quote(hex(OLD.query_vector)) ELSE '' END
+      || CASE WHEN (OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector) AND NOT (OLD.text_vector IS NEW.text_vector AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 14 AND instr(p.columns, '"text_vector"') > 0)) THEN ',"text_vector":' || json_quote(hex(OLD.text_vector)) ELSE '' END
+      || CASE WHEN OLD.retrieved_count IS NOT NEW.retrieved_count THEN ',"retrieved_count":' || json_quote(OLD.retrieved_count) ELSE '' END
+      || CASE WHEN OLD.used_count IS NOT NEW.used_count THEN ',"used_count":' || json_quote(OLD.used_count) ELSE '' END
+      || CASE WHEN OLD.helped_count IS NOT NEW.helped_count THEN ',"helped_count":' || json_quote(OLD.helped_count) ELSE '' END
+      || CASE WHEN OLD.hurt_count IS NOT NEW.hurt_count THEN ',"hurt_count":' || json_quote(OLD.hurt_count) ELSE '' END
+      || CASE WHEN OLD.last_used_at IS NOT NEW.last_used_at THEN ',"last_used_at":' || json_quote(OLD.last_used_at) ELSE '' END
+      || CASE WHEN OLD.superseded_by IS NOT NEW.superseded_by THEN ',"superseded_by":' || json_quote(OLD.superseded_by) ELSE '' END
+      || CASE WHEN OLD.contradicts IS NOT NEW.contradicts THEN ',"contradicts":' || json_quote(OLD.contradicts) ELSE '' END
+      || CASE WHEN OLD.kept_apart IS NOT NEW.kept_apart THEN ',"kept_apart":' || json_quote(OLD.kept_apart) ELSE '' END
+      || CASE WHEN OLD.expires_at IS NOT NEW.expires_at THEN ',"expires_at":' || json_quote(OLD.expires_at) ELSE '' END
+      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', NOT ((NEW.superseded_by IS NULL AND OLD.superseded_by IS NOT NULL AND NOT EXISTS (SELECT 1 FROM memory_items p WHERE p.id = OLD.superseded_by))), NULL);
+END;
+
+CREATE TRIGGER memory_items_capture_delete AFTER DELETE ON memory_items WHEN (SELECT applying FROM sync_state) = 0
+BEGIN
+    INSERT INTO sync_base (id, tbl, image)
+    SELECT OLD.id, 14, json_object('id', OLD.id, 'user_id', OLD.user_id, 'record_id', OLD.record_id, 'polarity', OLD.polarity, 'task_id', OLD.task_id, 'template_id', OLD.template_id, 'trajectory_ids', OLD.trajectory_ids, 'provenance_hash', OLD.provenance_hash, 'title', OLD.title, 'description', OLD.description, 'content', OLD.content, 'source_query', OLD.source_query, 'model', OLD.model, 'dimension', OLD.dimension, 'query_vector', hex(OLD.query_vector), 'text_vector', hex(OLD.text_vector), 'retrieved_count', OLD.retrieved_count, 'used_count', OLD.used_count, 'helped_count', OLD.helped_count, 'hurt_count', OLD.hurt_count, 'last_used_at', OLD.last_used_at, 'superseded_by', OLD.superseded_by, 'contradicts', OLD.contradicts, 'kept_apart', OLD.kept_apart, 'expires_at', OLD.expires_at, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id AND b.tbl = 14)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id AND l.tbl = 14);
+    INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
+    VALUES ((SELECT tx FROM sync_state), 14, OLD.id, 'delete', NULL, NULL, NOT ((OLD.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.user_id))), NULL);
+END;
+
+CREATE TRIGGER update_memory_items_updated_at AFTER UPDATE OF id, user_id, record_id, polarity, task_id, template_id, trajectory_ids, provenance_hash, title, description, content, source_query, model, dimension, query_vector, text_vector, retrieved_count, used_count, helped_count, hurt_count, last_used_at, superseded_by, contradicts, kept_apart, expires_at, created_at ON memory_items WHEN NEW.updated_at IS OLD.updated_at AND (SELECT applying FROM sync_state) = 0 AND NEW.updated_at IS NOT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AND (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.record_id IS NOT NEW.record_id OR OLD.polarity IS NOT NEW.polarity OR OLD.task_id IS NOT NEW.task_id OR OLD.template_id IS NOT NEW.template_id OR OLD.trajectory_ids IS NOT NEW.trajectory_ids OR OLD.provenance_hash IS NOT NEW.provenance_hash OR OLD.title IS NOT NEW.title OR OLD.description IS NOT NEW.description OR OLD.content IS NOT NEW.content OR OLD.source_query IS NOT NEW.source_query OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector OR OLD.retrieved_count IS NOT NEW.retrieved_count OR OLD.used_count IS NOT NEW.used_count OR OLD.helped_count IS NOT NEW.helped_count OR OLD.hurt_count IS NOT NEW.hurt_count OR OLD.last_used_at IS NOT NEW.last_used_at OR OLD.superseded_by IS NOT NEW.superseded_by OR OLD.contradicts IS NOT NEW.contradicts OR OLD.kept_apart IS NOT NEW.kept_apart OR OLD.expires_at IS NOT NEW.expires_at OR OLD.created_at IS NOT NEW.created_at)
+BEGIN
+    UPDATE memory_items SET updated_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') WHERE id = NEW.id;
+END;
+
+CREATE TRIGGER memory_items_change_insert AFTER INSERT ON memory_items WHEN 1
+BEGIN
+    INSERT INTO memory_changes (id, seq, gone) VALUES (NEW.id, (SELECT coalesce(max(seq), 0) + 1 FROM memory_changes), 0)
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;
+END;
+
+CREATE TRIGGER memory_items_change_update AFTER UPDATE ON memory_items WHEN OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector OR OLD.model IS NOT NEW.model OR OLD.superseded_by IS NOT NEW.superseded_by
+BEGIN
+    INSERT INTO memory_changes (id, seq, gone) VALUES (NEW.id, (SELECT coalesce(max(seq), 0) + 1 FROM memory_changes), 0)
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;
+END;
+
+CREATE TRIGGER memory_items_change_delete AFTER DELETE ON memory_items WHEN 1
+BEGIN
+    INSERT INTO memory_changes (id, seq, gone) VALUES (OLD.id, (SELECT coalesce(max(seq), 0) + 1 FROM memory_changes), 1)
     ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;
 END;
 

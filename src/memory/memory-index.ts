@@ -1,0 +1,119 @@
+import { createHash } from 'node:crypto'
+import { polarities, type Polarity } from '../../schema/tables/memory.ts'
+import { decodeVector } from '../../schema/values/vector.ts'
+import type { Connection } from '../sqlite/connection.ts'
+import { ExactIndex } from '../vector/exact-index.ts'
+
+/** Items of one record that have the same vector: they are found together. */
+export interface Candidate {
+  readonly recordId: string
+  readonly score: number
+  readonly itemIds: ReadonlySet<string>
+}
+
+interface Entry {
+  readonly key: string
+  readonly recordId: string
+  readonly index: ExactIndex
+  readonly itemIds: Set<string>
+}
+
+interface Change {
+  readonly id: string
+  readonly seq: number
+  readonly record_id: string | null
+  readonly polarity: Polarity | null
+  readonly model: string | null
+  readonly superseded_by: string | null
+  readonly vector: Uint8Array | null
+}
+
+/** Changes read at once: a store with many memories is not held in memory twice. */
+const CHANGES_MAX = 5000
+
+/**
+ * The vectors of one column of `memory_items`, without those of superseded items: a cache that follows `memory_changes`
+ * by a watermark of its own, so that writes of this process, of others and of sync are seen by the next query. The
+ * items of a record share their task's vector; it is kept and compared once.
+ */
+export class MemoryIndex {
+  readonly #connection: Connection
+  readonly #sql: string
+  readonly #indexes = new Map<string, ExactIndex>()
+  readonly #entries = new Map<string, Entry>()
+  readonly #entryOf = new Map<string, Entry>()
+  #watermark = 0
+
+  constructor(connection: Connection, column: 'query_vector' | 'text_vector') {
+    this.#connection = connection
+    this.#sql = `SELECT c.id, c.seq, m.record_id, m.polarity, m.model, m.superseded_by, m.${column} AS vector
+      FROM memory_changes c LEFT JOIN memory_items m ON m.id = c.id
+      WHERE c.seq > ? ORDER BY c.seq LIMIT ${CHANGES_MAX}`
+  }
+
+  /** The `count` nearest, best first; fewer only where there are no more. */
+  nearest(
+    among: { readonly model: string; readonly polarity: Polarity | undefined },
+    vector: Float32Array,
+    count: number,
+  ): Candidate[] {
+    this.#follow()
+    return (among.polarity === undefined ? polarities : [among.polarity])
+      .flatMap((polarity) => {
+        const place = placeOf(among.model, polarity, vector.length)
+        const found = this.#indexes.get(place)?.search(vector, count) ?? []
+        return found.flatMap(({ id, score }) => {
+          const entry = this.#entries.get(id)
+          return entry === undefined ? [] : [{ ...entry, score }]
+        })
+      })
+      .toSorted((a, b) => b.score - a.score || (a.key < b.key ? -1 : 1))
+      .slice(0, count)
+  }
+
+  #follow(): void {
+    for (;;) {
+      const changes = this.#connection.all<Change>(this.#sql, this.#watermark)
+      for (const change of changes) {
+        this.#forget(change.id)
+        this.#remember(change)
+        this.#watermark = change.seq
+      }
+      if (changes.length < CHANGES_MAX) return
+    }
+  }
+
+  #remember({ id, record_id: recordId, polarity, model, superseded_by, vector }: Change): void {
+    if (recordId === null || polarity === null || model === null || vector === null) return
+    if (superseded_by !== null) return
+    const place = placeOf(model, polarity, vector.byteLength / 4)
+    const digest = createHash('sha1').update(vector).digest('base64')
+    const key = `${recordId} ${digest} ${place}`
+    let entry = this.#entries.get(key)
+    if (entry === undefined) {
+      let index = this.#indexes.get(place)
+      if (index === undefined) {
+        index = new ExactIndex(vector.byteLength / 4)
+        this.#indexes.set(place, index)
+      }
+      index.set(key, decodeVector(vector))
+      entry = { key, recordId, index, itemIds: new Set() }
+      this.#entries.set(key, entry)
+    }
+    entry.itemIds.add(id)
+    this.#entryOf.set(id, entry)
+  }
+
+  #forget(id: string): void {
+    const entry = this.#entryOf.get(id)
+    if (entry === undefined) return
+    this.#entryOf.delete(id)
+    entry.itemIds.delete(id)
+    if (entry.itemIds.size > 0) return
+    entry.index.delete(entry.key)
+    this.#entries.delete(entry.key)
+  }
+}
+
+const placeOf = (model: string, polarity: Polarity, dimension: number): string =>
+  `${polarity} ${dimension} ${model}`
