@@ -18,6 +18,7 @@ import { BATCH_CHANNEL } from './sync/positions.ts'
 import { ClientBindings } from './sync/principal.ts'
 import { pruneLog } from './sync/retention.ts'
 import { PushService } from './sync/push/push.ts'
+import { SearchService } from './vectors/search.ts'
 import { VectorService } from './vectors/service.ts'
 import { qdrantUrlProblem, vectorSettings, type VectorOptions } from './vectors/settings.ts'
 
@@ -127,6 +128,7 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
   const hydrations = new Admission('first syncs', HYDRATIONS)
   const admit: Admit = (work) => hydrations.run(work)
   const feed = new Feed(database, tail, bindings, secret, systemClock, admit)
+  const vectors = vectorService(database, options, onError)
   const app = createApp({
     database,
     secret,
@@ -134,8 +136,8 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
     feed,
     push: new PushService(database, tail, bindings, systemClock),
     heal: new HealService(database, tail, bindings, options.healAutomatically ?? false),
+    search: new SearchService(database, vectors, vectorSettings(options.vectors), onError),
   })
-  const vectors = vectorService(database, options, onError)
   const { host = '127.0.0.1', port = 7400 } = options
   try {
     await app.listen({ host, port })

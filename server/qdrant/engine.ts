@@ -115,7 +115,7 @@ export class QdrantEngine {
       return {
         dimension: vectors?.size ?? 0,
         distance: vectors?.distance ?? '',
-        metadata: (info.config.metadata ?? {}) as Record<string, unknown>,
+        metadata: info.config.metadata ?? {},
         indexes: new Set(Object.keys(info.payload_schema)),
         points: info.points_count ?? 0,
       }

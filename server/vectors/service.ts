@@ -107,7 +107,11 @@ export class VectorService {
     const waitMs = this.breaker.failed()
     const told = toldOf(error)
     if (isFirst) this.#onError(told)
-    await this.#lease.fail(this.breaker.failures, told.message).catch(() => undefined)
+    try {
+      await this.#lease.note(this.breaker.failures, told.message)
+    } catch {
+      // The database is away, too: what was told already has to do.
+    }
     return waitMs
   }
 

@@ -98,7 +98,7 @@ export class Lease {
   }
 
   /** Leaves a note for `agentdb vectors status`. */
-  async fail(failures: number, error: string): Promise<void> {
+  async note(failures: number, error: string): Promise<void> {
     await this.#database.query(
       'UPDATE sync.vector_state SET failures = $2, error = $3, error_at = clock_timestamp() WHERE holder = $1',
       [this.#holder, failures, error],

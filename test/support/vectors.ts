@@ -64,12 +64,12 @@ export async function pointsOf(url: string, alias: string): Promise<Map<string, 
       with_payload: ['_kind', '_digest'],
     })) as {
       result: {
-        points: { id: string; payload: { _kind: string; _digest: string } }[]
+        points: { id: string; payload: Record<string, string> }[]
         next_page_offset: string | null
       }
     }
     for (const { id, payload } of result.points)
-      if (payload._kind === 'row') points.set(id, payload._digest)
+      if (payload['_kind'] === 'row') points.set(id, payload['_digest'] ?? '')
     offset = result.next_page_offset
   } while (offset !== null)
   return points
