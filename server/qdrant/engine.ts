@@ -1,4 +1,4 @@
-import { QdrantClient, type Schemas } from '@qdrant/js-client-rest'
+import type { QdrantClient, Schemas } from '@qdrant/js-client-rest'
 
 /**
  * What went wrong, as far as the caller can act on it:
@@ -78,24 +78,16 @@ const VERSION_MIN = [1, 16] as const
  * acknowledges and drops what it cannot take.
  */
 export class QdrantEngine {
-  readonly #client: QdrantClient
+  readonly #place: QdrantPlace
+  #client: Promise<QdrantClient> | undefined
 
-  constructor({ url, apiKey, timeoutMs }: QdrantPlace) {
-    const { pathname, origin } = new URL(url)
-    this.#client = new QdrantClient({
-      url: origin,
-      // The client drops the path of a URL.
-      ...(pathname === '/' ? {} : { prefix: pathname.replace(/\/$/, '') }),
-      timeout: timeoutMs,
-      checkCompatibility: false,
-      // Not `apiKey`: with that the client prints a warning of its own on every start.
-      ...(apiKey === undefined ? {} : { headers: { 'api-key': apiKey } }),
-    })
+  constructor(place: QdrantPlace) {
+    this.#place = place
   }
 
   /** @throws QdrantFailure `refused` where the server is older than what fencing needs */
   async mustBeRecent(): Promise<void> {
-    const { version } = await calling(() => this.#client.versionInfo())
+    const { version } = await this.#calling((client) => client.versionInfo())
     const [major = 0, minor = 0] = version.split('.').map(Number)
     const [majorMin, minorMin] = VERSION_MIN
     if (major > majorMin || (major === majorMin && minor >= minorMin)) return
@@ -103,14 +95,14 @@ export class QdrantEngine {
   }
 
   async names(): Promise<string[]> {
-    const { collections } = await calling(() => this.#client.getCollections())
+    const { collections } = await this.#calling((client) => client.getCollections())
     return collections.map(({ name }) => name)
   }
 
   /** Undefined where there is none. */
   async facts(name: string): Promise<CollectionFacts | undefined> {
     try {
-      const info = await calling(() => this.#client.getCollection(name))
+      const info = await this.#calling((client) => client.getCollection(name))
       const vectors = info.config.params.vectors as { size?: number; distance?: string } | undefined
       return {
         dimension: vectors?.size ?? 0,
@@ -127,22 +119,22 @@ export class QdrantEngine {
 
   /** By the client's lower layer: the upper one drops `metadata`. */
   async create(name: string, collection: NewCollection): Promise<void> {
-    const api = this.#client.api()
-    await calling(() => api.createCollection({ collection_name: name, ...collection }))
+    const wanted = { collection_name: name, ...collection }
+    await this.#calling((client) => client.api().createCollection(wanted))
   }
 
   async createIndex(name: string, field: string, schema: IndexSchema): Promise<void> {
     const index = { wait: true, field_name: field, field_schema: schema }
-    await completed(() => this.#client.createPayloadIndex(name, index))
+    await this.#completed((client) => client.createPayloadIndex(name, index))
   }
 
   /** Nothing happens where there is none. */
   async drop(name: string): Promise<void> {
-    await calling(() => this.#client.deleteCollection(name))
+    await this.#calling((client) => client.deleteCollection(name))
   }
 
   async aliases(): Promise<Map<string, string>> {
-    const { aliases } = await calling(() => this.#client.getAliases())
+    const { aliases } = await this.#calling((client) => client.getAliases())
     return new Map(aliases.map(({ alias_name, collection_name }) => [alias_name, collection_name]))
   }
 
@@ -155,14 +147,13 @@ export class QdrantEngine {
       ...(known.has(alias_name) ? [{ delete_alias: { alias_name } }] : []),
       { create_alias: { alias_name, collection_name } },
     ])
-    await calling(() => this.#client.updateCollectionAliases({ actions }))
+    await this.#calling((client) => client.updateCollectionAliases({ actions }))
   }
 
   /** Points that exist are replaced only where they match `fence`; new ones are always written. */
   async upsert(name: string, points: readonly Point[], fence: Filter): Promise<void> {
-    const api = this.#client.api()
-    await completed(async () => {
-      const { data } = await api.upsertPoints({
+    await this.#completed(async (client) => {
+      const { data } = await client.api().upsertPoints({
         collection_name: name,
         wait: true,
         points: points as Schemas['PointStruct'][],
@@ -173,7 +164,7 @@ export class QdrantEngine {
   }
 
   async remove(name: string, filter: Filter): Promise<void> {
-    await completed(() => this.#client.delete(name, { wait: true, filter }))
+    await this.#completed((client) => client.delete(name, { wait: true, filter }))
   }
 
   async retrieve(
@@ -182,8 +173,8 @@ export class QdrantEngine {
     fields: readonly string[],
   ): Promise<StoredPoint[]> {
     const with_payload = [...fields]
-    const found = await calling(() =>
-      this.#client.retrieve(name, { ids: [...ids], with_payload, with_vector: false }),
+    const found = await this.#calling((client) =>
+      client.retrieve(name, { ids: [...ids], with_payload, with_vector: false }),
     )
     return found.map(stored)
   }
@@ -194,8 +185,8 @@ export class QdrantEngine {
     page: { readonly from: string | number | null; readonly limit: number },
     fields: readonly string[],
   ): Promise<{ points: StoredPoint[]; next: string | number | null }> {
-    const { points, next_page_offset } = await calling(() =>
-      this.#client.scroll(name, {
+    const { points, next_page_offset } = await this.#calling((client) =>
+      client.scroll(name, {
         offset: page.from,
         limit: page.limit,
         with_payload: [...fields],
@@ -206,37 +197,53 @@ export class QdrantEngine {
   }
 
   async count(name: string, filter: Filter): Promise<number> {
-    const { count } = await calling(() => this.#client.count(name, { filter, exact: true }))
+    const { count } = await this.#calling((client) => client.count(name, { filter, exact: true }))
     return count
   }
 
   async query(name: string, query: Query): Promise<ScoredPoint[]> {
-    const { points } = await calling(() => this.#client.query(name, query))
+    const { points } = await this.#calling((client) => client.query(name, query))
     return points.map((point) => ({ ...stored(point), score: point.score }))
   }
+
+  async #completed(
+    call: (client: QdrantClient) => Promise<{ status?: unknown } | null | undefined>,
+  ): Promise<void> {
+    const result = await this.#calling(call)
+    if (result?.status === 'completed') return
+    // `acknowledged` and, from 1.19 on, `wait_timeout`: queued, and nobody knows what becomes of it.
+    throw new QdrantFailure('away', `Qdrant did not complete it: ${String(result?.status)}`)
+  }
+
+  async #calling<T>(call: (client: QdrantClient) => Promise<T>): Promise<T> {
+    const client = await (this.#client ??= clientOf(this.#place))
+    try {
+      return await call(client)
+    } catch (error) {
+      throw failureOf(error)
+    }
+  }
+}
+
+/** Loaded by whoever needs it: a centre without Qdrant and most commands do without. */
+async function clientOf({ url, apiKey, timeoutMs }: QdrantPlace): Promise<QdrantClient> {
+  const { QdrantClient } = await import('@qdrant/js-client-rest')
+  const { pathname, origin } = new URL(url)
+  return new QdrantClient({
+    url: origin,
+    // The client drops the path of a URL.
+    ...(pathname === '/' ? {} : { prefix: pathname.replace(/\/$/, '') }),
+    timeout: timeoutMs,
+    checkCompatibility: false,
+    // Not `apiKey`: with that the client prints a warning of its own on every start.
+    ...(apiKey === undefined ? {} : { headers: { 'api-key': apiKey } }),
+  })
 }
 
 const stored = (point: { id: string | number; payload?: unknown }): StoredPoint => ({
   id: point.id,
   payload: (point.payload ?? {}) as Record<string, unknown>,
 })
-
-async function completed(
-  call: () => Promise<{ status?: unknown } | null | undefined>,
-): Promise<void> {
-  const result = await calling(call)
-  if (result?.status === 'completed') return
-  // `acknowledged` and, from 1.19 on, `wait_timeout`: queued, and nobody knows what becomes of it.
-  throw new QdrantFailure('away', `Qdrant did not complete it: ${String(result?.status)}`)
-}
-
-async function calling<T>(call: () => Promise<T>): Promise<T> {
-  try {
-    return await call()
-  } catch (error) {
-    throw failureOf(error)
-  }
-}
 
 const kinds: Readonly<Record<number, QdrantFailureKind>> = {
   400: 'refused',

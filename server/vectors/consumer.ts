@@ -135,6 +135,10 @@ export class VectorConsumer {
     await this.#writer.put(name, mine, version)
     const ids = new Set(mine.map(({ id }) => id))
     const elsewhere = changes.filter(({ id }) => !ids.has(id))
+    await this.#writer.forgetDead(
+      name,
+      elsewhere.map(({ id }) => id),
+    )
     // A writer that was thought dead may still bring what the log had in between; the tombstone refuses it.
     const gone = elsewhere.filter(({ spaces }) => spaces.some((one) => sameSpace(one, generation)))
     const maybe = elsewhere.filter((change) => !change.isNew && !gone.includes(change))

@@ -26,7 +26,7 @@ export class PointWriter {
     if (first === undefined) return
     const size = Math.min(POINTS_MAX, Math.max(1, Math.floor(NUMBERS_MAX / first.dimension)))
     const ids = rows.map(({ id }) => id)
-    await this.#forgetDead(name, ids)
+    await this.forgetDead(name, ids)
     for (let at = 0; at < rows.length; at += size) {
       const points = rows.slice(at, at + size).map((row) => pointOf(row, version))
       await this.#putSome(name, points, version)
@@ -35,7 +35,7 @@ export class PointWriter {
 
   /** Tombstones in place of points. */
   async remove(name: string, ids: readonly string[], version: number): Promise<void> {
-    await this.#forgetDead(name, ids)
+    await this.forgetDead(name, ids)
     for (let at = 0; at < ids.length; at += POINTS_MAX) {
       const some = ids.slice(at, at + POINTS_MAX)
       const tombstones = some.map((id) => tombstoneOf(id, version, Date.now()))
@@ -87,7 +87,9 @@ export class PointWriter {
     )
   }
 
-  async #forgetDead(name: string, ids: readonly string[]): Promise<void> {
+  /** Of rows that were tried again, or are gone. */
+  async forgetDead(name: string, ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return
     await this.#database.query(
       'DELETE FROM sync.vector_dead WHERE name = $1 AND id = ANY ($2::uuid[])',
       [name, ids],

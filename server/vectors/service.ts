@@ -74,7 +74,7 @@ export class VectorService {
       const isThere = head === undefined || watermark.position >= head.position
       const isOfNow = watermark.nonce === (await latestBatch(this.#database))?.nonce
       if (isThere && isOfNow && !generations.some(({ state }) => state === 'filling')) return
-      await this.#nextPass()
+      await this.nextPass()
     }
   }
 
@@ -115,7 +115,8 @@ export class VectorService {
     return waitMs
   }
 
-  #nextPass(): Promise<void> {
+  /** Resolves after this server's next pass, and now and then, since another server may be the one that works. */
+  nextPass(): Promise<void> {
     return new Promise((done) => {
       const wake = (): void => {
         clearTimeout(timer)
