@@ -73,14 +73,15 @@ export class Collections {
         await this.#engine.createIndex(generation.name, field, schema)
   }
 
-  /** Aliases of all that is live, in one call. */
-  async pointAliases(): Promise<void> {
+  /** Aliases of all that is live, in one call; of its space `filled` comes to the place of what was live before. */
+  async pointAliases(filled?: Generation): Promise<void> {
     const aliases = new Map<string, string>()
     for (const generation of await readGenerations(this.#database)) {
-      if (generation.state !== 'live') continue
+      if (generation.state !== 'live' && generation.name !== filled?.name) continue
+      const { name } = filled !== undefined && sameSpace(filled, generation) ? filled : generation
       const { alias, defaultAlias } = namesOf(this.#settings.prefix, generation)
-      aliases.set(alias, generation.name)
-      if (generation.isDefault) aliases.set(defaultAlias, generation.name)
+      aliases.set(alias, name)
+      if (generation.isDefault) aliases.set(defaultAlias, name)
     }
     const taken = (await this.#engine.names()).find((name) => aliases.has(name))
     if (taken !== undefined) {

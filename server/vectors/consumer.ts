@@ -216,8 +216,9 @@ export class VectorConsumer {
       if (generation.state !== 'filling') continue
       await this.#collections.make(generation)
       await this.#fill(generation, signal)
+      // Whoever reads that it is live finds it under its alias.
+      await this.#collections.pointAliases(generation)
       await makeLive(this.#database, generation)
-      await this.#collections.pointAliases()
       await this.#collections.dropRetired()
     }
   }

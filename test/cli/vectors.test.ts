@@ -102,7 +102,12 @@ describe('agentdb vectors', () => {
       deadLetters: [{ id: bad }],
     })
     expect(status['collections']).toContainEqual(
-      expect.objectContaining({ collection: 'code_embeddings', rows: 3, points: 2, deadLetters: 1 }),
+      expect.objectContaining({
+        collection: 'code_embeddings',
+        rows: 3,
+        points: 2,
+        deadLetters: 1,
+      }),
     )
     await sql`DELETE FROM embeddings WHERE id = ${bad}`.execute(centre.db)
     await centre.server.vectorsCaughtUp()
@@ -131,7 +136,12 @@ describe('agentdb vectors', () => {
     const before = await physical()
     expect(verdict).toMatchObject({ isEqual: false })
     expect(verdict['collections']).toContainEqual(
-      expect.objectContaining({ name: before, missing: [missing], different: [changed], extra: [extra] }),
+      expect.objectContaining({
+        name: before,
+        missing: [missing],
+        different: [changed],
+        extra: [extra],
+      }),
     )
     expect(await exitCode('reindex', '--collection', 'code_embeddings')).toBe(0)
     expect(await physical()).not.toBe(before)
@@ -141,14 +151,20 @@ describe('agentdb vectors', () => {
   })
 
   test('reindex while others write ends with every row in the fresh collection', async () => {
-    await embed(centre, user, Array.from({ length: 1500 }, () => ({})))
+    await embed(
+      centre,
+      user,
+      Array.from({ length: 1500 }, () => ({})),
+    )
     await centre.server.vectorsCaughtUp()
     let isDone = false
     const writing = (async () => {
       const written: string[] = []
       while (!isDone) {
         const [id = '', gone = ''] = await embed(centre, user, [{}, {}])
-        await sql`UPDATE embeddings SET content_preview = ${id} WHERE id = ${written.at(-1) ?? id}`.execute(centre.db)
+        await sql`UPDATE embeddings SET content_preview = ${id} WHERE id = ${written.at(-1) ?? id}`.execute(
+          centre.db,
+        )
         await sql`DELETE FROM embeddings WHERE id = ${gone}`.execute(centre.db)
         written.push(id)
       }
@@ -198,7 +214,13 @@ describe('agentdb vectors', () => {
     const qdrantUrl = ['--qdrant-url', qdrant.url]
     const reindex = await agentdbHere(['vectors', 'reindex', '--json', ...place, ...qdrantUrl])
     expect(reindex.code).toBe(0)
-    const away = await agentdbHere(['vectors', 'verify', ...place, '--qdrant-url', 'http://127.0.0.1:9'])
+    const away = await agentdbHere([
+      'vectors',
+      'verify',
+      ...place,
+      '--qdrant-url',
+      'http://127.0.0.1:9',
+    ])
     expect(away.code).toBe(1)
     expect(away.stderr).toContain('QDRANT_UNREACHABLE')
     process.exitCode = 0

@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { collections } from '../../schema/tables/embeddings.ts'
 import { newId } from '../../schema/values/id.ts'
 import { createUser, startCentre, type Centre, type TestUser } from '../support/centre.ts'
 import { createDatabase, type TestDatabase } from '../support/databases.ts'
@@ -27,7 +28,7 @@ let centre: Centre
 let exact: Centre
 let ada: TestUser
 let eve: TestUser
-const vectors = vectorOptions()
+const vectors = vectorOptions({}, collections)
 const nameOf = (collection: string): string => `${vectors.prefix}${collection}`
 
 beforeAll(async () => {

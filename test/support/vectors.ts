@@ -9,10 +9,17 @@ import type { Centre } from './centre.ts'
 export const MODEL = 'test-model'
 export const DIMENSION = 4
 
-/** Options of a centre that shares a Qdrant with others: names of its own, quick to notice. */
-export function vectorOptions(more: VectorOptions = {}): VectorOptions {
+/**
+ * Options of a centre that shares a Qdrant with others: names of its own, quick to notice. Only the collections named are
+ * made at set-up, since making one takes longer than most of what is tested.
+ */
+export function vectorOptions(
+  more: VectorOptions = {},
+  made: readonly Collection[] = ['code_embeddings'],
+): VectorOptions {
+  const model = { model: MODEL, dimension: DIMENSION }
   const models = Object.fromEntries(
-    collections.map((name) => [name, [{ model: MODEL, dimension: DIMENSION }]]),
+    collections.map((name) => [name, made.includes(name) ? [model] : []]),
   )
   return {
     models,
