@@ -79,12 +79,12 @@ export function addQdrantOptions(command: Command): Command {
     .addOption(
       new Option('--qdrant-shards <n>', 'shards of a new collection')
         .env('QDRANT_SHARDS')
-        .argParser(count),
+        .argParser(wholeNumber),
     )
     .addOption(
       new Option('--qdrant-replicas <n>', 'copies of each shard')
         .env('QDRANT_REPLICAS')
-        .argParser(count),
+        .argParser(wholeNumber),
     )
 }
 
@@ -120,7 +120,7 @@ function qdrantUrl(text: string): string {
 }
 
 /** A whole number from 1 on. */
-export function count(text: string): number {
+export function wholeNumber(text: string): number {
   const value = Number(text)
   if (!/^\d{1,6}$/.test(text) || value < 1)
     throw new InvalidArgumentError('It must be a whole number from 1 on')

@@ -157,10 +157,10 @@ describe('agentdb vectors', () => {
       Array.from({ length: 1500 }, () => ({})),
     )
     await centre.server.vectorsCaughtUp()
-    let isDone = false
+    const done = new AbortController()
     const writing = (async () => {
       const written: string[] = []
-      while (!isDone) {
+      while (!done.signal.aborted) {
         const [id = '', gone = ''] = await embed(centre, user, [{}, {}])
         await sql`UPDATE embeddings SET content_preview = ${id} WHERE id = ${written.at(-1) ?? id}`.execute(
           centre.db,
@@ -171,7 +171,7 @@ describe('agentdb vectors', () => {
       return written.length
     })()
     expect(await exitCode('reindex', '--collection', 'code_embeddings', '--json')).toBe(0)
-    isDone = true
+    done.abort()
     expect(await writing).toBeGreaterThan(0)
     await centre.server.vectorsCaughtUp()
     expect(await pointsOf(qdrant.url, code)).toEqual(await rowsOf(centre))

@@ -213,9 +213,8 @@ test('models beyond those that there is room for are kept out of Qdrant, and cos
   const models = result.aliases
     .map(({ alias_name: name }) => name)
     .filter((name) => name.startsWith(`${vectors.prefix}code_embeddings.`))
-  expect(models.map((name) => name.split('.')[1]?.replace(/-[0-9a-f]{8}$/, '')).toSorted()).toEqual(
-    ['second', MODEL],
-  )
+  const slugs = models.map((name) => (name.split('.')[1] ?? '').replace(/-[0-9a-f]{8}$/, ''))
+  expect(new Set(slugs)).toEqual(new Set(['second', MODEL]))
   expect((await pointsOf(qdrant.url, `${vectors.prefix}code_embeddings`)).size).toBe(2)
 })
 

@@ -34,15 +34,16 @@ afterAll(() => qdrant.stop())
 const aliasOf = ({ prefix = '' }: { prefix?: string | undefined }): string =>
   `${prefix}code_embeddings`
 
-async function mustBeEqual(
-  centre: Pick<Centre, 'db' | 'server'>,
+/** What Qdrant has once it has followed; it is never nothing in these tests. */
+async function pointsAfter(
+  centre: Pick<Centre, 'server'>,
   url: string,
   alias: string,
-): Promise<void> {
+): Promise<Map<string, string>> {
   await centre.server.vectorsCaughtUp()
-  const rows = await rowsOf(centre)
-  expect(rows.size).toBeGreaterThan(0)
-  expect(await pointsOf(url, alias)).toEqual(rows)
+  const points = await pointsOf(url, alias)
+  expect(points.size).toBeGreaterThan(0)
+  return points
 }
 
 /** Inserts, updates and deletes at random; returns what lives. */
@@ -88,7 +89,7 @@ describe('rows and points are equal afterwards', () => {
       await own.restart()
       await writing
     }
-    await mustBeEqual(centre, own.url, aliasOf(vectors))
+    expect(await pointsAfter(centre, own.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
   })
 
   test('when Qdrant comes back without its disk', async () => {
@@ -105,7 +106,7 @@ describe('rows and points are equal afterwards', () => {
     await own.restartEmpty()
     // The next write finds nothing there.
     await embed(centre, user, [{}])
-    await mustBeEqual(centre, own.url, aliasOf(vectors))
+    expect(await pointsAfter(centre, own.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
   })
 
   test('when the process that follows the log is killed at random moments', async () => {
@@ -124,7 +125,7 @@ describe('rows and points are equal afterwards', () => {
       await churn(writer, user, random, live)
     }
     await using centre = await startCentre(serving)
-    await mustBeEqual(centre, qdrant.url, aliasOf(vectors))
+    expect(await pointsAfter(centre, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
   })
 
   test('when the link to Qdrant is cut in answers, reset, or hangs', async () => {
@@ -150,7 +151,7 @@ describe('rows and points are equal afterwards', () => {
       await embed(centre, user, [{}, {}])
       await expect.poll(failures, { timeout: 20_000 }).toBeGreaterThan(0)
       proxy.set('pass')
-      await mustBeEqual(centre, qdrant.url, aliasOf(vectors))
+      expect(await pointsAfter(centre, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
     }
     expect(told[0]).toMatchObject({ code: 'QDRANT_UNREACHABLE' })
   })
@@ -171,7 +172,7 @@ describe('rows and points are equal afterwards', () => {
     for (let i = 0; i < 60; i++) await churn(centre, user, random, live)
     await expect.poll(() => flaky.failures).toBeGreaterThan(3)
     flaky.failing = undefined
-    await mustBeEqual(centre, qdrant.url, aliasOf(vectors))
+    expect(await pointsAfter(centre, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
     const { rows } = await sql<{ n: number }>`SELECT count(*) AS n FROM sync.vector_dead`.execute(
       centre.db,
     )
@@ -193,7 +194,7 @@ describe('rows and points are equal afterwards', () => {
     await sql`DELETE FROM embeddings WHERE id = ${kept}`.execute(centre.db)
     await centre.server.vectorsCaughtUp()
     await centre.restoreUnderServer()
-    await mustBeEqual(centre, qdrant.url, aliasOf(vectors))
+    expect(await pointsAfter(centre, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
     expect((await rowsOf(centre)).size).toBe(2)
   })
 
@@ -217,7 +218,7 @@ describe('rows and points are equal afterwards', () => {
     await pruning.query('DELETE FROM sync.log')
     await pruning.close()
     await using centre = await startCentre(serving)
-    await mustBeEqual(centre, qdrant.url, aliasOf(vectors))
+    expect(await pointsAfter(centre, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
   })
 
   test('when a row moves to another model and back', async () => {
@@ -229,7 +230,7 @@ describe('rows and points are equal afterwards', () => {
     await centre.server.vectorsCaughtUp()
     for (const model of ['second', MODEL, 'second']) {
       await sql`UPDATE embeddings SET model = ${model} WHERE id = ${id}`.execute(centre.db)
-      await mustBeEqual(centre, qdrant.url, aliasOf(vectors))
+      expect(await pointsAfter(centre, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
     }
     expect((await pointsOf(qdrant.url, aliasOf(vectors))).has(id)).toBe(false)
   })
@@ -250,12 +251,12 @@ test('of two servers one follows the log; when it stops the other takes over', a
     return rows[0]?.holder ?? null
   }
   await embed(second, user, [{}])
-  await mustBeEqual(second, qdrant.url, aliasOf(vectors))
+  expect(await pointsAfter(second, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(second))
   const held = await holder()
   await first[Symbol.asyncDispose]()
   await embed(second, user, [{}])
   // Not after the lease of a minute: who closes gives it back.
-  await mustBeEqual(second, qdrant.url, aliasOf(vectors))
+  expect(await pointsAfter(second, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(second))
   expect(await holder()).not.toBe(held)
 })
 
@@ -287,7 +288,7 @@ describe('a writer that was thought dead', () => {
     await new PointWriter(zombie, engine).put(aliasOf(vectors), old, version)
     await zombie.close()
     expect(old).toHaveLength(2)
-    await mustBeEqual(centre, qdrant.url, aliasOf(vectors))
+    expect(await pointsAfter(centre, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
   })
 
   test('tombstones go when no write can be under way any more', async () => {
@@ -316,7 +317,7 @@ describe('a writer that was thought dead', () => {
     await first[Symbol.asyncDispose]()
     await using second = await startCentre(serving)
     await expect.poll(tombstones).toBe(0)
-    await mustBeEqual(second, qdrant.url, aliasOf(vectors))
+    expect(await pointsAfter(second, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(second))
   })
 })
 

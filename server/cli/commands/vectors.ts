@@ -13,9 +13,9 @@ import {
   addCentreOptions,
   addQdrantOptions,
   centreOf,
-  count,
   jsonOption,
   qdrantOf,
+  wholeNumber,
 } from '../options.ts'
 import { plural, print, printError, printJson, printProgress, table } from '../output.ts'
 
@@ -143,7 +143,7 @@ function registerSwitchModel(vectors: Command): void {
     .addOption(collectionOption().makeOptionMandatory(true))
     .addOption(new Option('--model <name>', 'as the rows name it').conflicts('dropOld'))
     .addOption(
-      new Option('--dimension <n>', 'where rows of the model have several').argParser(count),
+      new Option('--dimension <n>', 'where rows of the model have several').argParser(wholeNumber),
     )
     .option('--force', 'also where the model has no rows yet')
     .option('--drop-old', 'drop the collections of all models but the usual one')
@@ -290,8 +290,6 @@ function statusText(status: VectorStatus): string {
 function verdictText({ name, rows, missing, different, extra }: Verdict): string {
   if (missing.length + different.length + extra.length === 0)
     return `${name}: equal, ${plural(rows, 'row')}`
-  const some = (what: string, ids: readonly string[]): string[] =>
-    ids.length === 0 ? [] : [`  ${what}: ${ids.length} (${ids.slice(0, 3).join(', ')})`]
   return [
     `${name}: DIFFERENT`,
     ...some('rows without a point', missing),
@@ -299,3 +297,6 @@ function verdictText({ name, rows, missing, different, extra }: Verdict): string
     ...some('points without a row', extra),
   ].join('\n')
 }
+
+const some = (what: string, ids: readonly string[]): string[] =>
+  ids.length === 0 ? [] : [`  ${what}: ${ids.length} (${ids.slice(0, 3).join(', ')})`]
