@@ -90,6 +90,18 @@ export async function readVectors(
   return rows
 }
 
+/** Whether the caller has any vector of a space. */
+export async function hasRows(
+  session: Session,
+  { collection, model, dimension }: VectorSpace,
+): Promise<boolean> {
+  const { rowCount } = await session.query(
+    'SELECT 1 FROM embeddings e WHERE e.collection = $1 AND e.model = $2 AND e.dimension = $3 LIMIT 1',
+    [collection, model, dimension],
+  )
+  return rowCount > 0
+}
+
 /** Models of which the caller has vectors of a dimension in a collection. */
 export async function modelsOf(
   session: Session,

@@ -1,7 +1,7 @@
 import type { Database } from '../postgres/database.ts'
 import { QdrantFailure, type QdrantEngine } from '../qdrant/engine.ts'
 import { field, sameSpace, type VectorSpace } from '../qdrant/layout.ts'
-import { latestBatch } from '../sync/positions.ts'
+import { latestBatch, newerThan } from '../sync/positions.ts'
 import { compare } from './compare.ts'
 import { EMBEDDINGS, readRows } from './rows.ts'
 import { readGenerations, readWatermark, type Generation } from './state.ts'
@@ -72,8 +72,9 @@ export async function vectorStatus(
   )
   const [state] = states
   const { rows: waiting } = await database.query<{ pending: number; since: string | null }>(
-    `SELECT count(DISTINCT l.id) AS pending, min(l.at) AS since FROM sync.log l, sync.vector_state s
-    WHERE l.tbl = ${EMBEDDINGS} AND (s.snapshot IS NULL OR NOT pg_visible_in_snapshot(l.xid, s.snapshot))`,
+    `SELECT count(DISTINCT l.id) AS pending, min(l.at) AS since FROM sync.log l
+    WHERE l.tbl = ${EMBEDDINGS} AND ($1::text IS NULL OR ${newerThan('l', '$1::pg_snapshot')})`,
+    [watermark.snapshot],
   )
   const { rows: deadLetters } = await database.query<DeadLetter>(
     `SELECT name, id, reason, at FROM sync.vector_dead ORDER BY at DESC, id LIMIT ${DEAD_SHOWN_MAX}`,

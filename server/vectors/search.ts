@@ -13,7 +13,7 @@ import { loadPrincipal, type Principal } from '../sync/principal.ts'
 import { changedSince } from './changes.ts'
 import { ExactSearch, fusedDepth, type ResolvedSearch } from './exact-search.ts'
 import { byScore, RRF_K, type Ranked } from './fusion.ts'
-import { asPrincipal, modelsOf, visibleRows } from './principal-rows.ts'
+import { asPrincipal, hasRows, modelsOf, visibleRows } from './principal-rows.ts'
 import { meets, type RowFilter } from './rows.ts'
 import type { Search } from './search-request.ts'
 import { toldOf, type VectorService } from './service.ts'
@@ -40,7 +40,7 @@ export interface SearchAnswer {
 /** Rows of a user that Qdrant may lack before all of them are read instead. */
 const PENDING_MAX = 2000
 /** Searches at the same time; what reads rows holds a database connection meanwhile. */
-const SEARCHES = { running: 8, waiting: 200 } as const
+const SEARCHES = { running: 4, waiting: 200 } as const
 /** How often a search asks deeper because what it found was not the caller's, or is gone. */
 const ROUNDS_MAX = 3
 /** Results asked for beyond those wanted, since some may be gone. */
@@ -85,15 +85,14 @@ export class SearchService {
   /** The model that a search means; undefined where the caller has no vector that it could find. */
   async #resolve(principal: Principal, search: Search): Promise<ResolvedSearch | undefined> {
     const dimension = search.vector?.length
-    const fits = (space: VectorSpace | undefined): space is VectorSpace =>
-      space !== undefined && (dimension === undefined || space.dimension === dimension)
     if (search.model !== undefined && dimension !== undefined)
       return { ...search, model: search.model, dimension }
-    if (search.model === undefined) {
-      const usual =
-        defaultOf(await readGenerations(this.#database), search.collection) ??
-        this.#settings.defaults.get(search.collection)
-      if (fits(usual)) return { ...search, model: usual.model, dimension: usual.dimension }
+    const usual = await this.#usual(search)
+    if (usual !== undefined) {
+      const isHad = await asPrincipal(this.#database, principal, (session) =>
+        hasRows(session, usual),
+      )
+      if (isHad) return { ...search, model: usual.model, dimension: usual.dimension }
     }
     const had = await asPrincipal(this.#database, principal, (session) =>
       modelsOf(session, search.collection, dimension),
@@ -107,6 +106,16 @@ export class SearchService {
       )
     }
     return fitting[0] === undefined ? undefined : { ...search, ...fitting[0] }
+  }
+
+  /** The collection's usual model, where a search names none and its vector fits. */
+  async #usual({ collection, model, vector }: Search): Promise<VectorSpace | undefined> {
+    if (model !== undefined) return undefined
+    const usual =
+      defaultOf(await readGenerations(this.#database), collection) ??
+      this.#settings.defaults.get(collection)
+    const fits = vector === undefined || usual?.dimension === vector.length
+    return fits ? usual : undefined
   }
 
   async #byRows(principal: Principal, search: ResolvedSearch): Promise<SearchAnswer> {
@@ -123,7 +132,8 @@ export class SearchService {
   /** Undefined where Qdrant cannot tell, and the rows must. */
   async #byQdrant(principal: Principal, search: ResolvedSearch): Promise<SearchAnswer | undefined> {
     const vectors = this.#vectors
-    if (vectors === undefined) return undefined
+    // Far behind, the log since the watermark would be long to read.
+    if (vectors === undefined || vectors.breaker.state === 'open') return undefined
     const pending = await this.#pending(principal, search)
     if (pending === undefined) return undefined
     // How rare a word is, Qdrant alone knows: what it lacks could not be ranked among what it has.

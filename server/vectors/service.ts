@@ -17,6 +17,7 @@ export interface QdrantAddress {
 const RETRY_MIN_MS = 100
 const RETRY_MAX_MS = 30_000
 const SEARCH_TIMEOUT_MS = 5000
+const CLOSE_WAIT_MS = 3000
 
 /** Runs the consumer of one server for as long as the server runs. */
 export class VectorService {
@@ -81,7 +82,11 @@ export class VectorService {
   async close(): Promise<void> {
     this.#stop.abort()
     this.#wake?.()
-    await this.#running
+    // A call that hangs is not waited for: what it still writes is fenced.
+    let timer: NodeJS.Timeout | undefined
+    const patience = new Promise<void>((done) => (timer = setTimeout(done, CLOSE_WAIT_MS)))
+    await Promise.race([this.#running, patience])
+    clearTimeout(timer)
     for (const wake of this.#waiting) wake()
   }
 

@@ -227,12 +227,14 @@ describe('search at the centre', () => {
     await embed(centre, ada, [{ preview: 'secret plan', payload: { project_id: 'hidden' } }])
     await centre.server.vectorsCaughtUp()
     const stranger = await createUser(centre, { role: 'admin' })
-    for (const body of [
-      { vector: [1, 0, 0, 0], k: 1000 },
-      { text: 'secret plan' },
-      { vector: [1, 0, 0, 0], text: 'secret', filter: { project_id: 'hidden' } },
-    ])
-      expect(await both(stranger, '', { collection: 'code_embeddings', ...body })).toEqual([])
+    const [own = ''] = await embed(centre, stranger, [{ preview: 'nothing', vector: [0, 1, 0, 0] }])
+    await centre.server.vectorsCaughtUp()
+    const found = async (body: object): Promise<string[]> =>
+      ids(await both(stranger, '', { collection: 'code_embeddings', ...body }))
+    const vector = [1, 0, 0, 0]
+    expect(await found({ vector, k: 1000 })).toEqual([own])
+    expect(await found({ text: 'secret plan' })).toEqual([])
+    expect(await found({ vector, text: 'secret', filter: { project_id: 'hidden' } })).toEqual([])
   })
 
   test('a stale or forged point leaks no row, and does not hide those that are there', async () => {
