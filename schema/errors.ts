@@ -48,6 +48,8 @@ export const errorCodes = [
   'MIGRATION_CHANGED',
   'OVERLOADED',
   'LISTEN_FAILED',
+  'QDRANT_UNREACHABLE',
+  'QDRANT_MISMATCH',
 ] as const
 
 export type ErrorCode = (typeof errorCodes)[number]

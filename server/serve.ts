@@ -18,6 +18,9 @@ import { BATCH_CHANNEL } from './sync/positions.ts'
 import { ClientBindings } from './sync/principal.ts'
 import { pruneLog } from './sync/retention.ts'
 import { PushService } from './sync/push/push.ts'
+import { SearchService } from './vectors/search.ts'
+import { VectorService } from './vectors/service.ts'
+import { qdrantUrlProblem, vectorSettings, type VectorOptions } from './vectors/settings.ts'
 
 export interface ServeOptions {
   /** Default: 7400. 0 takes a free one; see `server.url`. */
@@ -41,6 +44,12 @@ export interface ServeOptions {
    * without `agentdb heal`. Default: false, since a restore may be meant to undo something.
    */
   readonly healAutomatically?: boolean | undefined
+  /** `http://host:6333` of Qdrant 1.16 or later. Default: none; searches then read the rows themselves, exactly. */
+  readonly qdrantUrl?: string | undefined
+  /** Never logged. */
+  readonly qdrantApiKey?: string | undefined
+  /** How vectors are kept in Qdrant. */
+  readonly vectors?: VectorOptions | undefined
   /** Told of every failure that agents see as `SERVER_ERROR`. Default: a line and its stack on standard error. */
   readonly onError?: ((error: unknown) => void) | undefined
 }
@@ -52,6 +61,8 @@ export interface SyncServer {
   /** The centre's database. Writes through it reach every agent that may see them. */
   readonly db: Kysely<CentralDatabase>
   readonly database: 'postgres' | 'pglite'
+  /** Resolves once all that was committed before is in Qdrant; at once where there is none. */
+  vectorsCaughtUp(signal?: AbortSignal): Promise<void>
   /** A signed token for an agent of a user. */
   issueToken(options: TokenOptions): Promise<string>
   close(): Promise<void>
@@ -117,6 +128,7 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
   const hydrations = new Admission('first syncs', HYDRATIONS)
   const admit: Admit = (work) => hydrations.run(work)
   const feed = new Feed(database, tail, bindings, secret, systemClock, admit)
+  const vectors = vectorService(database, options, onError)
   const app = createApp({
     database,
     secret,
@@ -124,6 +136,7 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
     feed,
     push: new PushService(database, tail, bindings, systemClock),
     heal: new HealService(database, tail, bindings, options.healAutomatically ?? false),
+    search: new SearchService(database, vectors, vectorSettings(options.vectors), onError),
   })
   const { host = '127.0.0.1', port = 7400 } = options
   try {
@@ -141,10 +154,12 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
     HOUR_MS,
   )
   housekeeping.unref()
+  vectors?.start()
   let closing: Promise<void> | undefined
   const close = (): Promise<void> =>
     (closing ??= (async () => {
       clearInterval(housekeeping)
+      await vectors?.close()
       await tail.close()
       await app.close()
       await feed.acknowledged.write(database).catch(onError)
@@ -154,10 +169,23 @@ async function start(database: Database, options: ServeOptions): Promise<SyncSer
     url: `http://${host.includes(':') ? `[${host}]` : host}:${address.port}`,
     db: database.kysely,
     database: database.kind,
+    vectorsCaughtUp: async (signal) => await vectors?.caughtUp(signal),
     issueToken: (token) => signToken(token, secret),
     close,
     [Symbol.asyncDispose]: close,
   }
+}
+
+/** None without a URL: then there is nothing to keep equal to the rows. */
+function vectorService(
+  database: Database,
+  { qdrantUrl, qdrantApiKey, vectors }: ServeOptions,
+  onError: (error: unknown) => void,
+): VectorService | undefined {
+  const settings = vectorSettings(vectors)
+  if (qdrantUrl === undefined) return undefined
+  const address = { url: qdrantUrl, apiKey: qdrantApiKey }
+  return new VectorService(database, address, settings, onError)
 }
 
 const optionNames: ReadonlySet<string> = new Set([
@@ -171,6 +199,9 @@ const optionNames: ReadonlySet<string> = new Set([
   'logRetentionDays',
   'onError',
   'healAutomatically',
+  'qdrantUrl',
+  'qdrantApiKey',
+  'vectors',
 ])
 
 function refuse(message: string): never {
@@ -197,7 +228,12 @@ function validate(options: ServeOptions): void {
     !(Number.isFinite(logRetentionDays) && logRetentionDays >= 1)
   )
     refuse(`logRetentionDays must be at least 1, got ${preview(logRetentionDays)}`)
-  const { healAutomatically } = options
+  const { healAutomatically, qdrantUrl, qdrantApiKey } = options
+  const problem = qdrantUrl === undefined ? undefined : qdrantUrlProblem(qdrantUrl)
+  if (problem !== undefined) refuse(`qdrantUrl ${problem}`)
+  if (qdrantApiKey !== undefined && typeof qdrantApiKey !== 'string')
+    refuse('qdrantApiKey must be a string')
+  vectorSettings(options.vectors)
   if (healAutomatically !== undefined && typeof healAutomatically !== 'boolean')
     refuse('healAutomatically must be true or false')
   if (pollMs !== undefined && !(Number.isFinite(pollMs) && pollMs >= 1))

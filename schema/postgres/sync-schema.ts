@@ -13,6 +13,8 @@ import { appRole } from './access.ts'
  * - `fork`: times that the history went back, and what was decided; `healed`: which client brought what back since;
  *   `parked`: transactions that wait for rows which are not back yet; `tombstone`: deletes that came before their row
  * - `repeated`: numbers under which a store that forked sent again what its ancestor's client had sent
+ * - `vector_state`: up to where Qdrant follows the log, and which server does it; `vector_collection`: what Qdrant holds of
+ *   which model; `vector_dead`: rows that it refuses for good
  */
 export const syncSchema: readonly string[] = [
   `CREATE SCHEMA sync`,
@@ -151,6 +153,42 @@ export const syncSchema: readonly string[] = [
   role text NOT NULL,
   at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tbl, id, user_id)
+)`,
+  `CREATE TABLE sync.vector_state (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  nonce uuid,
+  position bigint NOT NULL DEFAULT 0,
+  snapshot pg_snapshot,
+  epoch bigint NOT NULL DEFAULT 0,
+  applied_at timestamptz,
+  holder uuid,
+  held_until timestamptz,
+  failures integer NOT NULL DEFAULT 0,
+  error text,
+  error_at timestamptz
+)`,
+  `INSERT INTO sync.vector_state DEFAULT VALUES`,
+  `CREATE TABLE sync.vector_collection (
+  name text PRIMARY KEY,
+  collection text NOT NULL,
+  model text NOT NULL,
+  dimension integer NOT NULL,
+  generation integer NOT NULL,
+  state text NOT NULL CHECK (state IN ('filling', 'live', 'retired', 'off')),
+  is_default boolean NOT NULL DEFAULT false,
+  rows_done bigint NOT NULL DEFAULT 0,
+  rows_total bigint NOT NULL DEFAULT 0,
+  marked bigint NOT NULL DEFAULT 0,
+  requested_at timestamptz NOT NULL DEFAULT now(),
+  live_at timestamptz
+)`,
+  `CREATE UNIQUE INDEX vector_collection_default ON sync.vector_collection (collection) WHERE is_default`,
+  `CREATE TABLE sync.vector_dead (
+  name text NOT NULL REFERENCES sync.vector_collection(name) ON DELETE CASCADE,
+  id uuid NOT NULL,
+  reason text NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (name, id)
 )`,
   `CREATE TABLE sync.setting (
   name text PRIMARY KEY,

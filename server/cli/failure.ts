@@ -34,6 +34,9 @@ const advice: Partial<Record<ErrorCode, string>> = {
   MIGRATION_CHANGED: 'install the version that made this database again',
   LISTEN_FAILED: 'choose another --port (0 takes a free one) or --host',
   OVERLOADED: 'try again in a moment',
+  QDRANT_UNREACHABLE:
+    'check --qdrant-url or QDRANT_URL, QDRANT_API_KEY, and that Qdrant runs; the rows are safe',
+  QDRANT_MISMATCH: 'choose another --qdrant-prefix, or remove what the message names from Qdrant',
 }
 
 /** Codes that say that the command line itself was wrong. */

@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option, type Command } from 'commander'
+import { qdrantUrlProblem, type VectorOptions } from '../vectors/settings.ts'
 
 /** Where the centre's database is; as parsed, before {@link centreOf}. */
 export interface CentreOptions {
@@ -62,6 +63,68 @@ function httpUrl(text: string): string {
   if (!/^https?:\/\//.test(text) || !URL.canParse(text))
     throw new InvalidArgumentError('It must start with http:// or https://')
   return text
+}
+
+/** Where Qdrant is, and how its collections are made; all of it from the environment, too. */
+export function addQdrantOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--qdrant-url <url>', 'Qdrant 1.16 or later; its key: QDRANT_API_KEY')
+        .env('QDRANT_URL')
+        .argParser(qdrantUrl),
+    )
+    .addOption(
+      new Option('--qdrant-prefix <text>', 'start of all names there').env('QDRANT_PREFIX'),
+    )
+    .addOption(
+      new Option('--qdrant-shards <n>', 'shards of a new collection')
+        .env('QDRANT_SHARDS')
+        .argParser(wholeNumber),
+    )
+    .addOption(
+      new Option('--qdrant-replicas <n>', 'copies of each shard')
+        .env('QDRANT_REPLICAS')
+        .argParser(wholeNumber),
+    )
+}
+
+/** As given; the key comes from the environment alone, since a command line can be read by others. */
+export function qdrantOf(command: Command): {
+  readonly url: string | undefined
+  readonly apiKey: string | undefined
+  readonly vectors: VectorOptions
+} {
+  const options = command.opts<{
+    qdrantUrl?: string
+    qdrantPrefix?: string
+    qdrantShards?: number
+    qdrantReplicas?: number
+  }>()
+  const { qdrantUrl: url = '', qdrantPrefix: prefix = '' } = options
+  const apiKey = process.env['QDRANT_API_KEY'] ?? ''
+  return {
+    url: url === '' ? undefined : url,
+    apiKey: apiKey === '' ? undefined : apiKey,
+    vectors: {
+      prefix,
+      shardNumber: options.qdrantShards,
+      replicationFactor: options.qdrantReplicas,
+    },
+  }
+}
+
+function qdrantUrl(text: string): string {
+  const problem = text === '' ? undefined : qdrantUrlProblem(text)
+  if (problem !== undefined) throw new InvalidArgumentError(`It ${problem}`)
+  return text
+}
+
+/** A whole number from 1 on. */
+export function wholeNumber(text: string): number {
+  const value = Number(text)
+  if (!/^\d{1,6}$/.test(text) || value < 1)
+    throw new InvalidArgumentError('It must be a whole number from 1 on')
+  return value
 }
 
 export function port(text: string): number {

@@ -9,6 +9,7 @@ import { registerStatus } from './commands/status.ts'
 import { registerSync } from './commands/sync.ts'
 import { registerToken } from './commands/token.ts'
 import { registerUser } from './commands/user.ts'
+import { registerVectors } from './commands/vectors.ts'
 import { ExitCode, reportFailure, reportUsage } from './failure.ts'
 
 /** Runs one command line, without the name of the program; resolves to its exit code. */
@@ -52,6 +53,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage. DEBUG=1 shows stacks.`,
   registerHeal(root)
   registerSearch(root)
   registerIndex(root)
+  registerVectors(root)
   return root
 }
 

@@ -30,15 +30,18 @@ import { checksum } from '../sync/checksum.ts'
 import type { Feed, PullRequest } from '../sync/feed.ts'
 import type { HealService } from '../sync/heal-service.ts'
 import type { PushService } from '../sync/push/push.ts'
+import type { SearchService } from '../vectors/search.ts'
 import { Admission, type Limits } from './admission.ts'
 import { compress, decompress } from './compression.ts'
 import { framesForm, linesForm, writeLive } from './live.ts'
+import { searchRoutes } from './search.ts'
 
 export interface AppContext {
   readonly database: Database
   readonly feed: Feed
   readonly push: PushService
   readonly heal: HealService
+  readonly search: SearchService
   readonly secret: Uint8Array
   /** Told of every failure that is answered with 500. */
   readonly onError: (error: unknown) => void
@@ -89,7 +92,7 @@ export function createApp(context: AppContext): FastifyInstance {
   })
   // Before the body is read: a stranger gets no memory.
   app.addHook('onRequest', async (request) => {
-    if (!request.is404 && request.url.startsWith('/sync/'))
+    if (!request.is404 && !request.url.startsWith('/health/'))
       claimsOf.set(request, await authenticate(request, context.secret))
   })
   app.addHook('onResponse', async (request) => {
@@ -107,6 +110,7 @@ export function createApp(context: AppContext): FastifyInstance {
   )
   healthRoutes(app, context)
   syncRoutes(app, context)
+  searchRoutes(app, context.search, mustClaims)
   return app
 }
 

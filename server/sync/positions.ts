@@ -17,7 +17,7 @@ const BATCH_LOCK = 7_203_952
 export const BATCH_CHANNEL = 'agentdb_batch'
 
 /** Log rows committed since a snapshot; `$p` stands for its text. */
-const newerThan = (alias: string, snapshot: string): string =>
+export const newerThan = (alias: string, snapshot: string): string =>
   `(${alias}.xid >= pg_snapshot_xmax(${snapshot}) OR ${alias}.xid = ANY (ARRAY(SELECT pg_snapshot_xip(${snapshot}))))`
 
 /** Log rows in `(from, to]`: visible in the later snapshot and not in the earlier. */

@@ -21,6 +21,11 @@ const configuring = new Set([
   'AGENTDB_SECRET',
   'AGENTDB_TOKEN',
   'AGENTDB_URL',
+  'QDRANT_URL',
+  'QDRANT_API_KEY',
+  'QDRANT_PREFIX',
+  'QDRANT_SHARDS',
+  'QDRANT_REPLICAS',
 ])
 
 /** The environment of the tests, without what configures our programs. */

@@ -189,6 +189,47 @@ CREATE TABLE sync.tombstone (
   PRIMARY KEY (tbl, id, user_id)
 );
 
+CREATE TABLE sync.vector_state (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  nonce uuid,
+  position bigint NOT NULL DEFAULT 0,
+  snapshot pg_snapshot,
+  epoch bigint NOT NULL DEFAULT 0,
+  applied_at timestamptz,
+  holder uuid,
+  held_until timestamptz,
+  failures integer NOT NULL DEFAULT 0,
+  error text,
+  error_at timestamptz
+);
+
+INSERT INTO sync.vector_state DEFAULT VALUES;
+
+CREATE TABLE sync.vector_collection (
+  name text PRIMARY KEY,
+  collection text NOT NULL,
+  model text NOT NULL,
+  dimension integer NOT NULL,
+  generation integer NOT NULL,
+  state text NOT NULL CHECK (state IN ('filling', 'live', 'retired', 'off')),
+  is_default boolean NOT NULL DEFAULT false,
+  rows_done bigint NOT NULL DEFAULT 0,
+  rows_total bigint NOT NULL DEFAULT 0,
+  marked bigint NOT NULL DEFAULT 0,
+  requested_at timestamptz NOT NULL DEFAULT now(),
+  live_at timestamptz
+);
+
+CREATE UNIQUE INDEX vector_collection_default ON sync.vector_collection (collection) WHERE is_default;
+
+CREATE TABLE sync.vector_dead (
+  name text NOT NULL REFERENCES sync.vector_collection(name) ON DELETE CASCADE,
+  id uuid NOT NULL,
+  reason text NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (name, id)
+);
+
 CREATE TABLE sync.setting (
   name text PRIMARY KEY,
   value text NOT NULL

@@ -4,10 +4,12 @@ import type { SyncServer } from '../../serve.ts'
 import { secretOf } from '../centre.ts'
 import {
   addCentreOptions,
+  addQdrantOptions,
   centreOf,
   jsonOption,
   placeFlag,
   port,
+  qdrantOf,
   type CentrePlace,
 } from '../options.ts'
 import { print, printError, printJson, table } from '../output.ts'
@@ -20,7 +22,9 @@ interface ServeCommandOptions {
 }
 
 export function registerServe(root: Command): void {
-  addCentreOptions(root.command('serve').description('Run the sync server until Ctrl-C.'))
+  addQdrantOptions(
+    addCentreOptions(root.command('serve').description('Run the sync server until Ctrl-C.')),
+  )
     .addOption(
       new Option('--port <port>', '0 takes a free one').env('PORT').argParser(port).default(7400),
     )
@@ -32,6 +36,7 @@ export function registerServe(root: Command): void {
 AGENTDB_SECRET signs tokens; without it the centre makes a secret and keeps it in its database.
 PGlite is PostgreSQL inside this process: no fsync, so that a power cut may lose the last commits,
 and one process at a time. Use PostgreSQL for anything that matters.
+Without Qdrant, searches (POST /search/v1) read the rows themselves, exactly.
 
 Examples:
   $ agentdb serve
@@ -40,6 +45,7 @@ Examples:
     )
     .action(async (options: ServeCommandOptions, command: Command) => {
       const place = centreOf(command)
+      const qdrant = qdrantOf(command)
       const stop = nextSignal()
       // Loaded by this command alone: no other needs a web server.
       const { serve } = await import('../../serve.ts')
@@ -47,6 +53,9 @@ Examples:
         port: options.port,
         host: options.host,
         secret: secretOf(),
+        qdrantUrl: qdrant.url,
+        qdrantApiKey: qdrant.apiKey,
+        vectors: qdrant.vectors,
         ...(place.databaseUrl === undefined
           ? { dataFolder: place.dataFolder }
           : { databaseUrl: place.databaseUrl }),

@@ -1,0 +1,112 @@
+import type { Database } from '../postgres/database.ts'
+import { QdrantFailure, type Filter, type Point, type QdrantEngine } from '../qdrant/engine.ts'
+import { field } from '../qdrant/layout.ts'
+import { pointOf, tombstoneOf, type EmbeddingRow } from './rows.ts'
+
+/** Numbers of one request; as JSON at most about 20 bytes each. */
+const NUMBERS_MAX = 200_000
+const POINTS_MAX = 256
+
+/**
+ * Writes points such that the latest version stands, whatever order writes arrive in. A point that exists gives way to
+ * later versions only; one that was deleted leaves a tombstone, because Qdrant inserts what is not there unfenced.
+ */
+export class PointWriter {
+  readonly #database: Database
+  readonly #engine: QdrantEngine
+
+  constructor(database: Database, engine: QdrantEngine) {
+    this.#database = database
+    this.#engine = engine
+  }
+
+  /** Rows as points of a collection. What Qdrant refuses for good becomes a dead letter, and its older point goes. */
+  async put(name: string, rows: readonly EmbeddingRow[], version: number): Promise<void> {
+    const [first] = rows
+    if (first === undefined) return
+    const size = Math.min(POINTS_MAX, Math.max(1, Math.floor(NUMBERS_MAX / first.dimension)))
+    const ids = rows.map(({ id }) => id)
+    await this.forgetDead(name, ids)
+    for (let at = 0; at < rows.length; at += size) {
+      const points = rows.slice(at, at + size).map((row) => pointOf(row, version))
+      await this.#putSome(name, points, version)
+    }
+  }
+
+  /** Tombstones in place of points. */
+  async remove(name: string, ids: readonly string[], version: number): Promise<void> {
+    await this.forgetDead(name, ids)
+    for (let at = 0; at < ids.length; at += POINTS_MAX) {
+      const some = ids.slice(at, at + POINTS_MAX)
+      const tombstones = some.map((id) => tombstoneOf(id, version, Date.now()))
+      await this.#engine.upsert(name, tombstones, olderThan(version))
+    }
+  }
+
+  /** Our own point, which tells up to where a collection follows. Qdrant has it before the database hears of it. */
+  async mark(name: string, version: number): Promise<void> {
+    const mark: Point = {
+      id: MARK_ID,
+      vector: {},
+      payload: { [field.kind]: 'mark', [field.version]: version },
+    }
+    await this.#engine.upsert(name, [mark], olderThan(version))
+    await this.#database.query(
+      'UPDATE sync.vector_collection SET marked = greatest(marked, $2) WHERE name = $1',
+      [name, version],
+    )
+  }
+
+  /** One bad point fails its whole request: halves are tried until it is found. */
+  async #putSome(name: string, points: readonly Point[], version: number): Promise<void> {
+    try {
+      return await this.#engine.upsert(name, points, olderThan(version))
+    } catch (error) {
+      if (!(error instanceof QdrantFailure) || error.kind !== 'refused') throw error
+      if (points.length === 1) return await this.#bury(name, points[0], version, error)
+      const half = points.length >> 1
+      await this.#putSome(name, points.slice(0, half), version)
+      await this.#putSome(name, points.slice(half), version)
+    }
+  }
+
+  /** A tombstone tells whether the point is at fault: where Qdrant refuses that, too, it would refuse every row. */
+  async #bury(
+    name: string,
+    point: Point | undefined,
+    version: number,
+    reason: QdrantFailure,
+  ): Promise<void> {
+    if (point === undefined) return
+    const id = String(point.id)
+    await this.#engine.upsert(name, [tombstoneOf(id, version, Date.now())], olderThan(version))
+    await this.#database.query(
+      `INSERT INTO sync.vector_dead (name, id, reason) VALUES ($1, $2, $3)
+      ON CONFLICT (name, id) DO UPDATE SET reason = excluded.reason, at = now()`,
+      [name, id, reason.message],
+    )
+  }
+
+  /** Of rows that were tried again, or are gone. */
+  async forgetDead(name: string, ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return
+    await this.#database.query(
+      'DELETE FROM sync.vector_dead WHERE name = $1 AND id = ANY ($2::uuid[])',
+      [name, ids],
+    )
+  }
+}
+
+/** Also what has no version, which nobody of us wrote. */
+const olderThan = (version: number): Filter => ({
+  must_not: [{ key: field.version, range: { gte: version } }],
+})
+
+/** Rows have UUIDs; this number is nobody's. */
+const MARK_ID = 0
+
+/** Version up to which a collection says itself that it follows; 0 where it does not say. */
+export async function readMark(engine: QdrantEngine, name: string): Promise<number> {
+  const [mark] = await engine.retrieve(name, [MARK_ID], [field.version])
+  return Number(mark?.payload[field.version] ?? 0)
+}
