@@ -4,12 +4,12 @@ import type { Collection } from '../../schema/tables/embeddings.ts'
 import { decodeVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { Embedder } from '../vector/embedder.ts'
-import { ExactIndex } from '../vector/exact-index.ts'
+import { ScanIndex } from '../vector/scan-index.ts'
 import { payloadCondition, type PayloadFilter } from './payload-filter.ts'
 import { validated, type SearchOptions, type SearchResult } from './search-options.ts'
 
 interface Cache {
-  readonly index: ExactIndex
+  readonly index: ScanIndex
   readonly model: string
 }
 
@@ -99,7 +99,7 @@ export class VectorSearch {
     const key = place(collection, model, dimension)
     let cache = this.#caches.get(key)
     if (cache === undefined) {
-      cache = { index: new ExactIndex(dimension), model }
+      cache = { index: new ScanIndex(dimension), model }
       this.#caches.set(key, cache)
     }
     cache.index.set(id, decodeVector(vector))
