@@ -9,7 +9,12 @@ import { LostRows } from './lost-rows/lost-rows.ts'
 import { Placeholders } from './placeholders/placeholders.ts'
 import { EmbeddingRepository } from './repositories/embedding-repository.ts'
 import { Repository, type RepositoryContext } from './repositories/repository.ts'
-import type { SearchOptions, SearchResult } from './search/search-options.ts'
+import type {
+  ExplainedSearch,
+  ExplainOptions,
+  SearchOptions,
+  SearchResult,
+} from './search/search-options.ts'
 import { VectorSearch } from './search/vector-search.ts'
 import { Connection, type Synchronous } from './sqlite/connection.ts'
 import { fromSqlite } from './sqlite/errors.ts'
@@ -175,9 +180,18 @@ export class AgentDB {
     return this.#transactions.run(work)
   }
 
-  /** Nearest embeddings of a collection, exact, by cosine. */
-  search(options: SearchOptions): Promise<SearchResult[]> {
-    return this.#search.search(options)
+  /**
+   * Nearest embeddings of a collection by cosine. With `explain: true` also how they were found, and why so.
+   *
+   * @throws AgentDBError `INVALID_OPTION`, `INVALID_VALUE`, `INDEX_FULL`
+   * @example
+   * const { results, plan } = await db.search({ collection: 'code_embeddings', text: 'retry', explain: true })
+   * console.log(results.length, plan.method, plan.reason)
+   */
+  search(options: ExplainOptions): Promise<ExplainedSearch>
+  search(options: SearchOptions): Promise<SearchResult[]>
+  search(options: SearchOptions | ExplainOptions): Promise<SearchResult[] | ExplainedSearch> {
+    return options?.explain === true ? this.#search.explain(options) : this.#search.search(options)
   }
 
   get isOpen(): boolean {

@@ -19,7 +19,14 @@ export type { EmbeddingRepository, PutEmbedding } from './repositories/embedding
 export type { ListOptions, OrderBy, Where } from './repositories/list-query.ts'
 export type { Repository } from './repositories/repository.ts'
 export type { PayloadFilter } from './search/payload-filter.ts'
-export type { SearchOptions, SearchResult } from './search/search-options.ts'
+export type { Alternative, SearchMethod } from './search/planner.ts'
+export type {
+  ExplainedSearch,
+  ExplainOptions,
+  SearchOptions,
+  SearchPlan,
+  SearchResult,
+} from './search/search-options.ts'
 export type { Synchronous } from './sqlite/connection.ts'
 export { TransactionRejectedError } from './transactions/local-transaction.ts'
 export type {

@@ -1,53 +1,208 @@
 import type { Json } from '../../schema/define.ts'
 import { AgentDBError } from '../../schema/errors.ts'
 import type { Collection } from '../../schema/tables/embeddings.ts'
-import { decodeVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { Embedder } from '../vector/embedder.ts'
-import { ScanIndex } from '../vector/scan-index.ts'
+import type { GraphIndex } from '../vector/graph-index.ts'
+import type { Neighbour } from '../vector/neighbour.ts'
+import { GraphCalibrations } from './graph-calibrations.ts'
 import { payloadCondition, type PayloadFilter } from './payload-filter.ts'
-import { validated, type SearchOptions, type SearchResult } from './search-options.ts'
+import { Matching } from './payload-postings.ts'
+import { plan, type Plan } from './planner.ts'
+import {
+  RECALL_DEFAULT,
+  validated,
+  type ExplainedSearch,
+  type ExplainOptions,
+  type SearchOptions,
+  type SearchPlan,
+  type SearchResult,
+} from './search-options.ts'
+import { VectorCaches, type VectorCache, type VectorSpace } from './vector-caches.ts'
 
-interface Cache {
-  readonly index: ScanIndex
-  readonly model: string
+/** The graph of some vectors, where there is one by now. It may be another one each time. */
+export type GraphSource = (space: VectorSpace) => GraphIndex | undefined
+
+interface Probe {
+  readonly vector: Float32Array
+  /** Undefined where a vector was given, which names no model. */
+  readonly model: string | undefined
 }
 
-/**
- * Vector search over the rows of `embeddings`. Each (collection, model, dimension) has an in-memory matrix, a cache
- * that follows `embedding_changes` by a watermark of its own, so that writes of this process, of others and of sync are
- * all seen by the next query.
- */
+interface Request {
+  readonly collection: Collection
+  readonly probe: Probe
+  readonly k: number
+  readonly recall: number
+  readonly minScore: number
+  readonly filter: PayloadFilter | undefined
+}
+
+/** What a query meets: the vectors, those that its filter leaves, the graph, and the plan made of that. */
+interface Scene {
+  readonly cache: VectorCache
+  readonly matching: Matching | undefined
+  readonly graph: GraphIndex | undefined
+  /** The graph's at this moment; what is newer than it is compared exactly. */
+  readonly watermark: number
+  readonly behind: number
+  readonly plan: Plan
+}
+
+/** Vector search over the rows of `embeddings`: the planner's choice of scan and graph, with their results checked. */
 export class VectorSearch {
   readonly #connection: Connection
   readonly #embedder: Embedder
-  readonly #caches = new Map<string, Cache>()
-  readonly #placeOf = new Map<string, string>()
-  #watermark = 0
+  readonly #graphs: GraphSource
+  readonly #caches: VectorCaches
+  readonly #calibrations = new GraphCalibrations()
 
-  constructor(connection: Connection, embedder: Embedder) {
+  constructor(connection: Connection, embedder: Embedder, graphs: GraphSource = () => undefined) {
     this.#connection = connection
     this.#embedder = embedder
+    this.#graphs = graphs
+    this.#caches = new VectorCaches(connection)
+    connection.onClose(() => this.#calibrations.stop())
   }
 
   async search(options: SearchOptions): Promise<SearchResult[]> {
-    const { collection, filter, minScore, k = 10 } = validated(options)
-    const probe = await this.#probe(options)
-    this.#follow()
-    const cache =
-      this.#caches.get(place(collection, probe.model, probe.vector.length)) ??
-      this.#only(collection, probe)
-    if (cache === undefined) return []
-    const among = filter === undefined ? undefined : this.#allowed(collection, filter)
-    const found = cache.index.search(probe.vector, k, among)
-    return found
-      .filter(({ score }) => minScore === undefined || score >= minScore)
-      .flatMap(({ id, score }) => this.#result(id, score))
+    return (await this.explain(options)).results
   }
 
-  async #probe(
-    options: SearchOptions,
-  ): Promise<{ vector: Float32Array; model: string | undefined }> {
+  async explain(options: SearchOptions | ExplainOptions): Promise<ExplainedSearch> {
+    const {
+      collection,
+      filter,
+      minScore = -2,
+      k = 10,
+      recall = RECALL_DEFAULT,
+    } = validated(options)
+    const probe = await this.#probe(options)
+    const request: Request = { collection, probe, k, recall, minScore, filter }
+    const begun = this.#connection.reading(() => this.#begin(request))
+    return 'results' in begun ? begun : this.#throughGraph(request, begun)
+  }
+
+  /** Resolves when no graph is being measured. */
+  settled(): Promise<void> {
+    return this.#calibrations.settled()
+  }
+
+  /** The answer, or what the graph is needed for. */
+  #begin(request: Request): ExplainedSearch | Scene {
+    const scene = this.#scene(request)
+    if (scene === undefined) return nothing(request)
+    return scene.plan.method === 'hnsw' ? scene : this.#exact(request, scene)
+  }
+
+  #scene(request: Request): Scene | undefined {
+    const { collection, probe, k, recall } = request
+    this.#caches.follow()
+    const cache = this.#cache(collection, probe)
+    if (cache === undefined) return undefined
+    const { scan, space } = cache
+    const matching = this.#matching(request)
+    const graph = this.#graphs(space)
+    if (graph !== undefined) this.#calibrations.note(scan, probe.vector)
+    const watermark = graph?.watermark ?? 0
+    const behind = this.#caches.watermark - watermark
+    const made = plan({
+      count: scan.size,
+      dimension: space.dimension,
+      k,
+      recall,
+      matching: matching === undefined ? undefined : Math.min(matching.count, scan.size),
+      graph: graph && {
+        behind,
+        efFor: (wanted, share) => this.#calibrations.efFor(graph, scan, wanted, share),
+      },
+    })
+    return { cache, matching, graph, watermark, behind, plan: made }
+  }
+
+  #exact(request: Request, scene: Scene, whyNotGraph?: string): ExplainedSearch {
+    const { cache, matching } = scene
+    const { probe, k } = request
+    const took = cache.scan.scan(probe.vector, k, matching)
+    const method = matching === undefined ? 'exact' : 'filtered exact'
+    const reason = whyNotGraph ?? scene.plan.reason
+    return this.#explained(request, { ...scene, plan: { ...scene.plan, method, reason } }, took)
+  }
+
+  async #throughGraph(request: Request, scene: Scene): Promise<ExplainedSearch> {
+    const { graph, plan: made, watermark } = scene
+    if (graph === undefined || made.graph === undefined) throw new Error('bug in AgentDB: no graph')
+    let hits: Neighbour[] = []
+    let failure: string | undefined
+    try {
+      hits = await graph.search(request.probe.vector, made.graph.k, made.graph.ef)
+    } catch (error) {
+      failure = `the graph failed (${error instanceof Error ? error.message : String(error)}): compared exactly`
+    }
+    return this.#connection.reading(() => {
+      // Rows may have come and gone while the graph was asked.
+      this.#caches.follow()
+      const now: Scene = { ...scene, matching: this.#matching(request) }
+      return failure === undefined
+        ? this.#merged(request, now, hits, watermark)
+        : this.#exact(request, now, failure)
+    })
+  }
+
+  /** What the graph found and still is as it was, and all that is newer, compared exactly. */
+  #merged(
+    request: Request,
+    scene: Scene,
+    hits: readonly Neighbour[],
+    watermark: number,
+  ): ExplainedSearch {
+    const { matching, cache, graph } = scene
+    const { scan } = cache
+    const newer = new Set(this.#caches.changedSince(watermark))
+    const passes = (id: string): boolean => matching === undefined || matching.has(id)
+    const standing = hits
+      .map(({ id }) => id)
+      .filter((id) => scan.has(id) && !newer.has(id) && passes(id))
+    if (new Set(standing).size < request.k) {
+      const why = `of ${hits.length} neighbours from the graph ${standing.length} are still there and pass the filter: compared exactly`
+      return this.#exact(request, scene, why)
+    }
+    const took = scan.scan(request.probe.vector, request.k, [
+      ...standing,
+      ...[...newer].filter(passes),
+    ])
+    const ef = graph === undefined ? null : (scene.plan.graph?.ef ?? null)
+    return this.#explained(request, scene, took, ef)
+  }
+
+  #explained(
+    request: Request,
+    { cache, matching, graph, behind, plan: made }: Scene,
+    took: { neighbours: readonly Neighbour[]; scanned: number; rescored: number },
+    ef: number | null = null,
+  ): ExplainedSearch {
+    const { method, reason, alternatives } = made
+    const { scanned, rescored, neighbours } = took
+    return {
+      results: neighbours
+        .filter(({ score }) => score >= request.minScore)
+        .flatMap((neighbour) => this.#result(neighbour)),
+      plan: {
+        method,
+        reason,
+        count: cache.scan.size,
+        matching: matching?.count ?? null,
+        recall: request.recall,
+        ef,
+        alternatives,
+        scanned,
+        rescored,
+        graph: graph === undefined ? null : { size: graph.size, behind },
+      },
+    }
+  }
+
+  async #probe(options: SearchOptions | ExplainOptions): Promise<Probe> {
     if (options.vector !== undefined) return { vector: options.vector, model: undefined }
     const [vector] = await this.#embedder.embed([options.text ?? ''])
     if (!(vector instanceof Float32Array)) {
@@ -60,20 +215,12 @@ export class VectorSearch {
   }
 
   /** A query by vector names no model: it is taken where exactly one model has this dimension. */
-  #only(
-    collection: Collection,
-    probe: { vector: Float32Array; model: string | undefined },
-  ): Cache | undefined {
-    if (probe.model !== undefined) return undefined
-    const dimension = probe.vector.length
-    const fitting = [...this.#caches]
-      .filter(
-        ([key, { index }]) =>
-          key.startsWith(`${collection} `) && index.dimension === dimension && index.size > 0,
-      )
-      .map(([, cache]) => cache)
+  #cache(collection: Collection, { vector, model }: Probe): VectorCache | undefined {
+    const dimension = vector.length
+    if (model !== undefined) return this.#caches.get(collection, model, dimension)
+    const fitting = this.#caches.ofDimension(collection, dimension)
     if (fitting.length > 1) {
-      const models = fitting.map(({ model }) => model).join(', ')
+      const models = fitting.map(({ space }) => space.model).join(', ')
       throw new AgentDBError(
         'INVALID_OPTION',
         `${collection} has vectors of ${dimension} dimensions from several models (${models}); search by text`,
@@ -82,49 +229,20 @@ export class VectorSearch {
     return fitting[0]
   }
 
-  #follow(): void {
-    const changes = this.#connection.all<Change>(
-      'SELECT c.id, c.seq, e.collection, e.model, e.dimension, e.vector FROM embedding_changes c LEFT JOIN embeddings e ON e.id = c.id WHERE c.seq > ? ORDER BY c.seq',
-      this.#watermark,
-    )
-    for (const change of changes) {
-      this.#forget(change.id)
-      if (change.vector !== null) this.#remember(change)
-      this.#watermark = change.seq
-    }
-  }
-
-  #remember({ id, collection, model, dimension, vector }: Change): void {
-    if (collection === null || model === null || dimension === null || vector === null) return
-    const key = place(collection, model, dimension)
-    let cache = this.#caches.get(key)
-    if (cache === undefined) {
-      cache = { index: new ScanIndex(dimension), model }
-      this.#caches.set(key, cache)
-    }
-    cache.index.set(id, decodeVector(vector))
-    this.#placeOf.set(id, key)
-  }
-
-  #forget(id: string): void {
-    const key = this.#placeOf.get(id)
-    if (key === undefined) return
-    this.#caches.get(key)?.index.delete(id)
-    this.#placeOf.delete(id)
-  }
-
-  #allowed(collection: Collection, filter: PayloadFilter): string[] {
+  #matching({ collection, filter }: Request): Matching | undefined {
+    if (filter === undefined) return undefined
+    const known = this.#caches.postings(collection).matching(filter)
+    if (known !== undefined) return known
     const { sql, parameters } = payloadCondition(filter)
-    return this.#connection
-      .all<{ id: string }>(
-        `SELECT e.id FROM embeddings e WHERE e.collection = ? AND ${sql}`,
-        collection,
-        ...parameters,
-      )
-      .map(({ id }) => id)
+    const rows = this.#connection.all<{ id: string }>(
+      `SELECT e.id FROM embeddings e WHERE e.collection = ? AND ${sql}`,
+      collection,
+      ...parameters,
+    )
+    return new Matching([[new Set(rows.map(({ id }) => id))]])
   }
 
-  #result(id: string, score: number): SearchResult[] {
+  #result({ id, score }: Neighbour): SearchResult[] {
     const row = this.#connection.get<{
       collection: Collection
       model: string
@@ -139,14 +257,18 @@ export class VectorSearch {
   }
 }
 
-interface Change {
-  id: string
-  seq: number
-  collection: Collection | null
-  model: string | null
-  dimension: number | null
-  vector: Uint8Array | null
+const nothing = ({ recall, filter }: Request): ExplainedSearch => {
+  const found: SearchPlan = {
+    method: filter === undefined ? 'exact' : 'filtered exact',
+    reason: 'the collection has no vectors of this model and dimension',
+    count: 0,
+    matching: filter === undefined ? null : 0,
+    recall,
+    ef: null,
+    alternatives: [],
+    scanned: 0,
+    rescored: 0,
+    graph: null,
+  }
+  return { results: [], plan: found }
 }
-
-const place = (collection: string, model: string | undefined, dimension: number): string =>
-  `${collection} ${model ?? '?'} ${dimension}`

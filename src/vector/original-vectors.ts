@@ -50,6 +50,12 @@ export class OriginalVectors {
     new Uint8Array(this.#kernels.buffer).copyWithin(this.#addressOf(to), start, end)
   }
 
+  /** A copy; undefined where the row cannot be fetched. */
+  vector(row: number, id: string): Float32Array | undefined {
+    if (!this.#areKept) return this.#options.fetch?.(id)
+    return new Float32Array(this.#kernels.buffer, this.#addressOf(row), this.#dimension).slice()
+  }
+
   /** The query of the calls of {@link cosine} that follow. */
   ask(query: Float32Array): void {
     // One row more: where nothing is kept, row 0 takes what was fetched.

@@ -1,0 +1,130 @@
+/**
+ * How a vector query is answered. A pure function of counts: what it costs to compare every vector, only those that a
+ * filter leaves, or to walk the graph and compare what it found and what is newer than it. The cheapest that reaches
+ * the recall wanted is taken.
+ */
+export type SearchMethod = 'exact' | 'filtered exact' | 'hnsw'
+
+export interface PlanInput {
+  /** Vectors of the collection, model and dimension. */
+  readonly count: number
+  readonly dimension: number
+  readonly k: number
+  /** Share of the true k nearest that must be found, 0 to 1. */
+  readonly recall: number
+  /** Rows that the filter leaves, at most; undefined without a filter. */
+  readonly matching?: number | undefined
+  readonly graph?: GraphState | undefined
+}
+
+export interface GraphState {
+  /** Changes that the graph has not taken in, at most: they are compared exactly. */
+  readonly behind: number
+  /** The least `ef` that finds the share `recall` of the `k` nearest; or why there is none. */
+  efFor(k: number, recall: number): number | string
+}
+
+export interface Alternative {
+  readonly method: SearchMethod
+  readonly estimatedUs: number
+}
+
+export interface Plan {
+  readonly method: SearchMethod
+  /** In words. */
+  readonly reason: string
+  /** Microseconds that it should take on the machine of {@link COSTS}: good for comparing, not for promising. */
+  readonly estimatedUs: number
+  /** All that could be done, the cheapest first. */
+  readonly alternatives: readonly Alternative[]
+  /** How widely the graph looks, and for how many it is asked; undefined unless it is. */
+  readonly graph?: { readonly ef: number; readonly k: number } | undefined
+}
+
+/**
+ * Nanoseconds, measured on one core with AVX2 under 128-bit WebAssembly (`npm run bench -- --only vector-scan`); the graph's
+ * from hnswlib with M = 16, whose every step is a read at random.
+ */
+export const COSTS = {
+  scanRow: 5,
+  scanByte: 0.1,
+  /** To find the row of an id, where only some rows are compared. */
+  pickRow: 150,
+  /** To another thread and back. */
+  graphCall: 100_000,
+  /** Vectors compared for each unit of `ef`. */
+  graphSteps: 18,
+  graphStep: 50,
+  graphByte: 0.1,
+} as const
+
+/** Neighbours that a graph is asked for at most. */
+export const GRAPH_K_MAX = 1000
+
+export function plan(input: PlanInput): Plan {
+  const { count, matching } = input
+  const graph = graphWay(input)
+  const scan: Way =
+    matching === undefined
+      ? { method: 'exact', estimatedUs: us(count * rowCost(input)) }
+      : { method: 'filtered exact', estimatedUs: us(matching * pickedCost(input)) }
+  const ways: Way[] = typeof graph === 'string' ? [scan] : [scan, graph]
+  ways.sort((a, b) => a.estimatedUs - b.estimatedUs)
+  const [best = scan] = ways
+  return {
+    method: best.method,
+    reason: reasonFor(input, best, graph),
+    estimatedUs: best.estimatedUs,
+    alternatives: ways.map(({ method, estimatedUs }) => ({ method, estimatedUs })),
+    graph: best.graph,
+  }
+}
+
+type Way = Alternative & { readonly graph?: Plan['graph'] }
+type GraphWay = Alternative & { readonly graph: NonNullable<Plan['graph']> }
+
+/** What the graph would cost, or why it is out. */
+function graphWay(input: PlanInput): GraphWay | string {
+  const { count, k, recall, matching = count, graph, dimension } = input
+  if (graph === undefined) return 'there is no graph'
+  if (recall >= 1) return 'a recall of 1 wants every vector compared'
+  if (matching === 0) return 'the filter leaves nothing'
+  const spare = Math.min(graph.behind, k)
+  const wanted = Math.ceil(((k + spare) * count * overfetch(matching, count)) / matching)
+  if (k >= matching) return `k = ${k} wants all ${matching} rows there are`
+  if (wanted > GRAPH_K_MAX) {
+    return `the graph would have to give ${wanted} neighbours for ${k} to pass the filter, ${GRAPH_K_MAX} at most`
+  }
+  const ef = graph.efFor(wanted, recall)
+  if (typeof ef === 'string') return ef
+  const step = COSTS.graphStep + 4 * dimension * COSTS.graphByte
+  const walk = COSTS.graphCall + ef * COSTS.graphSteps * step
+  const compared = (wanted + graph.behind) * pickedCost(input)
+  return { method: 'hnsw', estimatedUs: us(walk + compared), graph: { ef, k: wanted } }
+}
+
+/** Beside it some may have changed since, hence the spare ones. Half as many again as the share of matching rows asks for; without a filter just k. */
+const overfetch = (matching: number, count: number): number => (matching < count ? 1.5 : 1)
+
+const rowCost = ({ dimension }: PlanInput): number => COSTS.scanRow + dimension * COSTS.scanByte
+
+const pickedCost = (input: PlanInput): number => COSTS.pickRow + rowCost(input)
+
+const us = (nanoseconds: number): number => Math.ceil(nanoseconds / 1000)
+
+function reasonFor(input: PlanInput, best: Alternative, graph: GraphWay | string): string {
+  const { count, matching, recall } = input
+  const share = matching === undefined || count === 0 ? 1 : matching / count
+  const rows =
+    matching === undefined
+      ? `${count} vectors`
+      : `${matching} of ${count} vectors (${percent(share)}) pass the filter`
+  if (typeof graph === 'string') return `${rows}; ${graph}`
+  if (best.method === 'hnsw') {
+    const { ef, k } = graph.graph
+    return `${rows}; the graph finds ${percent(recall)} of the nearest ${k} with ef = ${ef}, for less than comparing all`
+  }
+  return `${rows}; comparing them costs less than the graph (${graph.estimatedUs} us with ef = ${graph.graph.ef})`
+}
+
+const percent = (share: number): string => `${Number((100 * share).toPrecision(3))} %`
