@@ -41,33 +41,44 @@ export interface Plan {
   readonly graph?: { readonly ef: number; readonly k: number } | undefined
 }
 
+/** Nanoseconds, and steps of the graph. */
+export interface Costs {
+  readonly scanRow: number
+  readonly scanByte: number
+  /** To find the row of an id, where only some rows are compared. */
+  readonly pickRow: number
+  /** To another thread and back. */
+  readonly graphCall: number
+  /** Vectors compared for each unit of `ef`. */
+  readonly graphSteps: number
+  readonly graphStep: number
+  readonly graphByte: number
+}
+
 /**
- * Nanoseconds, measured on one core with AVX2 under 128-bit WebAssembly (`npm run bench -- --only vector-scan`); the graph's
+ * Measured on one core with AVX2 under 128-bit WebAssembly (`npm run bench -- --only vector-scan`); the graph's
  * from hnswlib with M = 16, whose every step is a read at random.
  */
-export const COSTS = {
+export const COSTS: Costs = {
   scanRow: 5,
   scanByte: 0.1,
-  /** To find the row of an id, where only some rows are compared. */
   pickRow: 150,
-  /** To another thread and back. */
   graphCall: 100_000,
-  /** Vectors compared for each unit of `ef`. */
   graphSteps: 18,
   graphStep: 50,
   graphByte: 0.1,
-} as const
+}
 
 /** Neighbours that a graph is asked for at most. */
 export const GRAPH_K_MAX = 1000
 
-export function plan(input: PlanInput): Plan {
+export function plan(input: PlanInput, costs: Costs = COSTS): Plan {
   const { count, matching } = input
-  const graph = graphWay(input)
   const scan: Way =
     matching === undefined
-      ? { method: 'exact', estimatedUs: us(count * rowCost(input)) }
-      : { method: 'filtered exact', estimatedUs: us(matching * pickedCost(input)) }
+      ? { method: 'exact', estimatedUs: us(count * rowCost(input, costs)) }
+      : { method: 'filtered exact', estimatedUs: us(matching * pickedCost(input, costs)) }
+  const graph = graphWay(input, scan.estimatedUs, costs)
   const ways: Way[] = typeof graph === 'string' ? [scan] : [scan, graph]
   ways.sort((a, b) => a.estimatedUs - b.estimatedUs)
   const [best = scan] = ways
@@ -84,31 +95,36 @@ type Way = Alternative & { readonly graph?: Plan['graph'] }
 type GraphWay = Alternative & { readonly graph: NonNullable<Plan['graph']> }
 
 /** What the graph would cost, or why it is out. */
-function graphWay(input: PlanInput): GraphWay | string {
-  const { count, k, recall, matching = count, graph, dimension } = input
+function graphWay(input: PlanInput, scanUs: number, costs: Costs): GraphWay | string {
+  const { count, k, recall, matching = count, graph } = input
   if (graph === undefined) return 'there is no graph'
   if (recall >= 1) return 'a recall of 1 wants every vector compared'
-  if (matching === 0) return 'the filter leaves nothing'
-  const spare = Math.min(graph.behind, k)
-  const wanted = Math.ceil(((k + spare) * count * overfetch(matching, count)) / matching)
+  if (input.matching === 0) return 'the filter leaves nothing'
   if (k >= matching) return `k = ${k} wants all ${matching} rows there are`
+  // As many again as may have changed since, and half as many again as the share of matching rows asks for.
+  const spare = Math.min(graph.behind, k)
+  const share = matching < count ? (1.5 * count) / matching : 1
+  const wanted = Math.ceil((k + spare) * share)
   if (wanted > GRAPH_K_MAX) {
-    return `the graph would have to give ${wanted} neighbours for ${k} to pass the filter, ${GRAPH_K_MAX} at most`
+    return `the graph would have to give ${wanted} neighbours for ${k} to remain, ${GRAPH_K_MAX} at most`
   }
+  const takes = (ef: number): number =>
+    us(walkCost(input, ef, costs) + (wanted + graph.behind) * pickedCost(input, costs))
+  if (takes(wanted) >= scanUs) return 'comparing them costs less than any walk of the graph'
   const ef = graph.efFor(wanted, recall)
   if (typeof ef === 'string') return ef
-  const step = COSTS.graphStep + 4 * dimension * COSTS.graphByte
-  const walk = COSTS.graphCall + ef * COSTS.graphSteps * step
-  const compared = (wanted + graph.behind) * pickedCost(input)
-  return { method: 'hnsw', estimatedUs: us(walk + compared), graph: { ef, k: wanted } }
+  return { method: 'hnsw', estimatedUs: takes(ef), graph: { ef, k: wanted } }
 }
 
-/** Beside it some may have changed since, hence the spare ones. Half as many again as the share of matching rows asks for; without a filter just k. */
-const overfetch = (matching: number, count: number): number => (matching < count ? 1.5 : 1)
+function walkCost({ dimension }: PlanInput, ef: number, costs: Costs): number {
+  const { graphCall, graphSteps, graphStep, graphByte } = costs
+  return graphCall + ef * graphSteps * (graphStep + 4 * dimension * graphByte)
+}
 
-const rowCost = ({ dimension }: PlanInput): number => COSTS.scanRow + dimension * COSTS.scanByte
+const rowCost = ({ dimension }: PlanInput, { scanRow, scanByte }: Costs): number =>
+  scanRow + dimension * scanByte
 
-const pickedCost = (input: PlanInput): number => COSTS.pickRow + rowCost(input)
+const pickedCost = (input: PlanInput, costs: Costs): number => costs.pickRow + rowCost(input, costs)
 
 const us = (nanoseconds: number): number => Math.ceil(nanoseconds / 1000)
 

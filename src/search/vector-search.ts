@@ -8,7 +8,7 @@ import type { Neighbour } from '../vector/neighbour.ts'
 import { GraphCalibrations } from './graph-calibrations.ts'
 import { payloadCondition, type PayloadFilter } from './payload-filter.ts'
 import { Matching } from './payload-postings.ts'
-import { plan, type Plan } from './planner.ts'
+import { COSTS, plan, type Costs, type Plan, type PlanInput } from './planner.ts'
 import {
   RECALL_DEFAULT,
   validated,
@@ -22,6 +22,12 @@ import { VectorCaches, type VectorCache, type VectorSpace } from './vector-cache
 
 /** The graph of some vectors, where there is one by now. It may be another one each time. */
 export type GraphSource = (space: VectorSpace) => GraphIndex | undefined
+
+export interface VectorSearchOptions {
+  /** Default: no graphs; every search is exact. */
+  readonly graphs?: GraphSource | undefined
+  readonly costs?: Costs | undefined
+}
 
 interface Probe {
   readonly vector: Float32Array
@@ -54,13 +60,16 @@ export class VectorSearch {
   readonly #connection: Connection
   readonly #embedder: Embedder
   readonly #graphs: GraphSource
+  readonly #costs: Costs
   readonly #caches: VectorCaches
   readonly #calibrations = new GraphCalibrations()
 
-  constructor(connection: Connection, embedder: Embedder, graphs: GraphSource = () => undefined) {
+  constructor(connection: Connection, embedder: Embedder, options: VectorSearchOptions = {}) {
+    const { graphs = () => undefined, costs = COSTS } = options
     this.#connection = connection
     this.#embedder = embedder
     this.#graphs = graphs
+    this.#costs = costs
     this.#caches = new VectorCaches(connection)
     connection.onClose(() => this.#calibrations.stop())
   }
@@ -106,7 +115,7 @@ export class VectorSearch {
     if (graph !== undefined) this.#calibrations.note(scan, probe.vector)
     const watermark = graph?.watermark ?? 0
     const behind = this.#caches.watermark - watermark
-    const made = plan({
+    const input: PlanInput = {
       count: scan.size,
       dimension: space.dimension,
       k,
@@ -116,7 +125,8 @@ export class VectorSearch {
         behind,
         efFor: (wanted, share) => this.#calibrations.efFor(graph, scan, wanted, share),
       },
-    })
+    }
+    const made = plan(input, this.#costs)
     return { cache, matching, graph, watermark, behind, plan: made }
   }
 

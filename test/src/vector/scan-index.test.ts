@@ -1,0 +1,306 @@
+import * as fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { AgentDBError } from '../../../schema/errors.ts'
+import { JavaScriptKernels, newKernels, type Kernels } from '../../../src/vector/kernels.ts'
+import type { Neighbour } from '../../../src/vector/neighbour.ts'
+import { ScanIndex, type ScanIndexOptions } from '../../../src/vector/scan-index.ts'
+
+/** The slow and obvious way, in double precision. */
+function exactly(
+  vectors: ReadonlyMap<string, Float32Array>,
+  query: Float32Array,
+  among: readonly string[] = [...vectors.keys()],
+): Neighbour[] {
+  const dot = (a: Float32Array, b: Float32Array): number =>
+    a.reduce((sum, component, i) => sum + component * (b[i] ?? 0), 0)
+  const cosine = (vector: Float32Array): number => {
+    const length = Math.sqrt(dot(vector, vector)) * Math.sqrt(dot(query, query))
+    return length === 0 ? 0 : dot(vector, query) / length
+  }
+  return [...new Set(among)]
+    .flatMap((id) => {
+      const vector = vectors.get(id)
+      return vector === undefined ? [] : [{ id, score: cosine(vector) }]
+    })
+    .toSorted((a, b) => b.score - a.score)
+}
+
+/**
+ * The `k` best of all, up to rounding in double precision: scores closer than that may change places, nothing else.
+ */
+function expectBest(
+  found: readonly Neighbour[],
+  vectors: ReadonlyMap<string, Float32Array>,
+  query: Float32Array,
+  k: number,
+  among?: readonly string[],
+): void {
+  const all = exactly(vectors, query, among)
+  const scores = new Map(all.map(({ id, score }) => [id, score]))
+  const apart = (a: number, b: number | undefined): number => Math.abs(a - (b ?? Number.NaN))
+  expect(found.length).toBe(Math.min(k, all.length))
+  expect(new Set(found.map(({ id }) => id)).size).toBe(found.length)
+  for (const [i, { id, score }] of found.entries()) {
+    expect(apart(score, all[i]?.score)).toBeLessThan(1e-10)
+    expect(apart(score, scores.get(id))).toBeLessThan(1e-10)
+  }
+}
+
+const javaScript = (): Kernels => new JavaScriptKernels()
+
+const engines: [string, () => Kernels][] = [
+  ['WebAssembly', newKernels],
+  ['JavaScript', javaScript],
+]
+
+test('this machine has WebAssembly with SIMD, so that both engines are tested', () => {
+  expect(newKernels().kind).toBe('wasm-simd')
+})
+
+interface Model {
+  readonly index: ScanIndex
+  readonly vectors: Map<string, Float32Array>
+}
+
+function modelOf(dimension: number, options: ScanIndexOptions): Model {
+  const vectors = new Map<string, Float32Array>()
+  const fetch = (id: string): Float32Array | undefined => vectors.get(id)
+  return { vectors, index: new ScanIndex(dimension, { ...options, fetch }) }
+}
+
+const name = fc.integer({ min: 0, max: 40 }).map((n) => `id-${n}`)
+
+/** Few levels, so that equal scores come up; lengths from the smallest float to the largest. */
+const someVector = (dimension: number): fc.Arbitrary<Float32Array> =>
+  fc
+    .record({
+      components: fc.array(fc.integer({ min: -3, max: 3 }), {
+        minLength: dimension,
+        maxLength: dimension,
+      }),
+      length: fc.constantFrom(1, 1e-44, 1e30, 0.1),
+      noise: fc.constantFrom(0, 1e-7, 1e-4),
+    })
+    .map(({ components, length, noise }) =>
+      Float32Array.from(components, (component, i) => (component + noise * (i % 3)) * length),
+    )
+
+type Step =
+  | { readonly set: string; readonly vector: Float32Array }
+  | { readonly delete: string }
+  | { readonly query: Float32Array; readonly k: number; readonly among?: readonly string[] }
+
+const someStep = (dimension: number): fc.Arbitrary<Step> => {
+  const vector = someVector(dimension)
+  const k = fc.integer({ min: 1, max: 50 })
+  return fc.oneof(
+    { weight: 5, arbitrary: fc.record({ set: name, vector }) },
+    { weight: 2, arbitrary: fc.record({ delete: name }) },
+    { weight: 1, arbitrary: fc.record({ query: vector, k }) },
+    { weight: 1, arbitrary: fc.record({ query: vector, k, among: fc.array(name) }) },
+  )
+}
+
+function run({ index, vectors }: Model, step: Step): void {
+  if ('set' in step) {
+    vectors.set(step.set, step.vector)
+    index.set(step.set, step.vector)
+  } else if ('delete' in step) {
+    expect(index.delete(step.delete)).toBe(vectors.delete(step.delete))
+  } else {
+    const { query, k, among } = step
+    expectBest(index.search(query, k, among), vectors, query, k, among)
+  }
+  expect(index.size).toBe(vectors.size)
+}
+
+describe.each(engines)('a scan in %s', (_, kernels) => {
+  test.each([
+    ['all originals kept', Number.POSITIVE_INFINITY],
+    ['originals fetched from the start', 0],
+    ['originals fetched once there are many', 200],
+  ])('agrees with a scan in double precision after any operations, %s', (__, bytes) => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom(1, 3, 16, 19).chain((dimension) =>
+          fc.record({
+            dimension: fc.constant(dimension),
+            steps: fc.array(someStep(dimension), { maxLength: 120 }),
+          }),
+        ),
+        ({ dimension, steps }) => {
+          const model = modelOf(dimension, { kernels, originalBytesMax: bytes })
+          for (const step of steps) run(model, step)
+        },
+      ),
+      { numRuns: 60 },
+    )
+  })
+
+  test('tells vectors apart that have the same codes', () => {
+    const { index, vectors } = modelOf(64, { kernels })
+    for (let i = 0; i < 500; i++) {
+      const vector = new Float32Array(64).fill(1)
+      // Far below a 127th of the largest component.
+      vector[i % 64] = 1 + (i + 1) * 1e-5
+      vectors.set(`${i}`, vector)
+      index.set(`${i}`, vector)
+    }
+    const query = new Float32Array(64).fill(1)
+    query[5] = 1.5
+    expectBest(index.search(query, 7), vectors, query, 7)
+  })
+
+  test('is right beyond one block and one page of memory, also after half of it is deleted', () => {
+    const { index, vectors } = modelOf(20, { kernels })
+    let state = 1
+    const component = (): number => {
+      state = (state * 48_271) % 2_147_483_647
+      return state / 2_147_483_647 - 0.5
+    }
+    const next = (): Float32Array => Float32Array.from({ length: 20 }, component)
+    for (let i = 0; i < 9001; i++) {
+      const vector = next()
+      vectors.set(`${i}`, vector)
+      index.set(`${i}`, vector)
+    }
+    for (let i = 0; i < 9001; i += 2) {
+      vectors.delete(`${i}`)
+      index.delete(`${i}`)
+    }
+    const picked = [...vectors.keys()].filter((id) => Number(id) % 3 === 0)
+    for (let i = 0; i < 5; i++) {
+      const query = next()
+      expectBest(index.search(query, 30), vectors, query, 30)
+      expectBest(index.search(query, 30, picked), vectors, query, 30, picked)
+    }
+  })
+
+  test('keeps its sums within 32 bits at the largest dimension', () => {
+    const index = new ScanIndex(65_535, { kernels })
+    index.set('up', new Float32Array(65_535).fill(3e38))
+    index.set('down', new Float32Array(65_535).fill(-3e38))
+    for (const [sign, id] of [
+      [1, 'up'],
+      [-1, 'down'],
+    ] as const) {
+      const query = new Float32Array(65_535).fill(sign * 1e-38)
+      expect(index.search(query, 1)).toEqual([{ id, score: expect.closeTo(1, 9) }])
+    }
+  })
+
+  test('compares few originals of many vectors', () => {
+    const { index } = modelOf(48, { kernels })
+    for (let i = 0; i < 3000; i++)
+      index.set(
+        `${i}`,
+        Float32Array.from({ length: 48 }, (_unused, j) => Math.sin(i * 7 + j * j)),
+      )
+    const query = Float32Array.from({ length: 48 }, (_unused, j) => Math.cos(j))
+    const { scanned, rescored } = index.scan(query, 10)
+    expect(scanned).toBe(3000)
+    expect(rescored).toBeGreaterThanOrEqual(10)
+    expect(rescored).toBeLessThan(300)
+  })
+})
+
+describe('a scan', () => {
+  test('of nothing, of ids that are not there and with k beyond all gives what there is', () => {
+    const index = new ScanIndex(2)
+    const query = Float32Array.of(1, 0)
+    expect(index.search(query, 3)).toEqual([])
+    index.set('a', query)
+    expect(index.search(query, 1000)).toEqual([{ id: 'a', score: 1 }])
+    expect(index.search(query, 3, ['b', 'a', 'a'])).toEqual([{ id: 'a', score: 1 }])
+    expect(index.search(query, 3, [])).toEqual([])
+  })
+
+  test('of copies gives those with the lowest ids', () => {
+    const index = new ScanIndex(3)
+    const names = ['d', 'b', 'e', 'a', 'c']
+    for (const id of names) index.set(id, Float32Array.of(0.3, -0.7, 0.1))
+    const query = Float32Array.of(0.1, 0.2, 0.9)
+    expect(index.search(query, 3).map(({ id }) => id)).toEqual(['a', 'b', 'c'])
+    index.delete('b')
+    expect(index.search(query, 2, names).map(({ id }) => id)).toEqual(['a', 'c'])
+  })
+
+  test('scores a vector without direction 0, and everything for a query without one', () => {
+    const index = new ScanIndex(2)
+    index.set('none', Float32Array.of(0, -0))
+    index.set('near', Float32Array.of(1, 1))
+    index.set('far', Float32Array.of(-1, 0))
+    expect(index.search(Float32Array.of(2, 0), 3).map(({ id }) => id)).toEqual([
+      'near',
+      'none',
+      'far',
+    ])
+    expect(index.search(new Float32Array(2), 2)).toEqual([
+      { id: 'far', score: 0 },
+      { id: 'near', score: 0 },
+    ])
+  })
+
+  test.each([
+    ['NaN', Float32Array.of(1, Number.NaN)],
+    ['an infinity', Float32Array.of(Number.NEGATIVE_INFINITY, 1)],
+    ['another dimension', Float32Array.of(1, 2, 3)],
+    ['nothing', new Float32Array(0)],
+  ])('refuses %s and is as before', (_, bad) => {
+    const index = new ScanIndex(2)
+    const good = Float32Array.of(1, 0)
+    index.set('a', good)
+    for (const attempt of [
+      () => index.set('a', bad),
+      () => index.set('b', bad),
+      () => index.search(bad, 1),
+    ]) {
+      expect(attempt).toThrow(
+        expect.objectContaining({ code: 'INVALID_VALUE', constructor: AgentDBError }),
+      )
+    }
+    expect(index.search(good, 5)).toEqual([{ id: 'a', score: 1 }])
+  })
+
+  test.each([0, -1, 1.5, Number.NaN])('refuses k = %d', (k) => {
+    const index = new ScanIndex(1)
+    expect(() => index.search(Float32Array.of(1), k)).toThrow(
+      expect.objectContaining({ code: 'INVALID_OPTION' }),
+    )
+  })
+
+  test.each([0, 1.5, 65_536, -3])('refuses %d dimensions', (dimension) => {
+    expect(() => new ScanIndex(dimension)).toThrow(
+      expect.objectContaining({ code: 'INVALID_OPTION' }),
+    )
+  })
+
+  test('beyond its limit keeps no originals, asks for those in question only, and leaves out what is gone', () => {
+    const asked: string[] = []
+    const originals = new Map([
+      ['a', Float32Array.of(1, 0)],
+      ['b', Float32Array.of(0, 1)],
+      ['c', Float32Array.of(-1, 0)],
+    ])
+    const index = new ScanIndex(2, {
+      originalBytesMax: 40,
+      fetch: (id) => {
+        asked.push(id)
+        return originals.get(id)
+      },
+    })
+    for (const [id, vector] of originals) index.set(id, vector)
+    expect(index.keepsOriginals).toBe(false)
+    const query = Float32Array.of(1, 0)
+    expect(index.search(query, 1)).toEqual([{ id: 'a', score: 1 }])
+    expect(asked).toEqual(['a'])
+    originals.delete('a')
+    expect(index.search(query, 3).map(({ id }) => id)).toEqual(['b', 'c'])
+  })
+
+  test('that memory has no room for is refused with a code', () => {
+    expect(() => newKernels().ensure(5 * 1024 ** 3)).toThrow(
+      expect.objectContaining({ code: 'INDEX_FULL' }),
+    )
+  })
+})
