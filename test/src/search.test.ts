@@ -206,6 +206,9 @@ describe('exact search', () => {
     ['an empty vector', { vector: new Float32Array(0) }],
     ['a score that is none', { text: 'x', minScore: Number.NaN }],
     ['a text that is none', { text: 7 }],
+    ['a recall above all', { text: 'x', recall: 1.01 }],
+    ['a recall that is none', { text: 'x', recall: Number.NaN }],
+    ['explain that is neither yes nor no', { text: 'x', explain: 'yes' }],
     ['a filter on an object', { text: 'x', filter: { a: { b: 1 } } }],
     ['a filter that is no object', { text: 'x', filter: 'a' }],
   ])('refuses %s', async (_, options) => {

@@ -1,0 +1,134 @@
+import * as fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type AgentDB, type Json } from '../../../src/index.ts'
+import { connectionOf, openStore } from '../../support/store.ts'
+
+const collection = 'documentation_embeddings'
+const elsewhere = 'code_embeddings'
+const vector = Float32Array.of(1, 0)
+
+let db: AgentDB
+beforeEach(async () => {
+  db = await openStore()
+})
+afterEach(() => db.close())
+
+const found = async (filter: Record<string, Json>): Promise<string[]> =>
+  (await db.search({ collection, vector, k: 1000, filter: filter as never })).map(({ id }) => id)
+
+const tag = fc.constantFrom<Json>('a', 'b', 1, '1', true, null, ['a', 'b'], ['a', 'a', 1], [])
+const payload = fc.dictionary(fc.constantFrom('f', 'g'), tag, { noNullPrototype: true })
+
+describe('a filtered search', () => {
+  test('finds what SQL finds, whatever changed since the field was first filtered on', async () => {
+    const step = fc.record({
+      kind: fc.constantFrom('put', 'again', 'delete', 'move', 'sql'),
+      at: fc.nat(),
+      payload,
+    })
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
+        await using own = await openStore()
+        const connection = connectionOf(own)
+        for (const { kind, at, payload: wanted } of steps) {
+          const rows = own.embeddings.list()
+          const row = rows[at % Math.max(1, rows.length)]
+          if (kind === 'put' || row === undefined)
+            await own.embeddings.put({ collection, vector, payload: wanted })
+          else if (kind === 'again')
+            await own.embeddings.put({
+              id: row.id,
+              collection: row.collection as typeof collection,
+              vector,
+              payload: wanted,
+            })
+          else if (kind === 'delete') own.embeddings.delete(row.id)
+          else if (kind === 'move')
+            connection.applying(() =>
+              connection.run(
+                'UPDATE embeddings SET collection = ? WHERE id = ?',
+                row.collection === collection ? elsewhere : collection,
+                row.id,
+              ),
+            )
+          else
+            await own.kysely
+              .updateTable('embeddings')
+              .set({ payload: wanted })
+              .where('id', '=', row.id)
+              .execute()
+          for (const [field, value] of [
+            ['f', 'a'],
+            ['f', 1],
+            ['g', null],
+            ['g', true],
+          ] as const) {
+            const ids = connection.all<{ id: string }>(
+              `SELECT DISTINCT e.id FROM embeddings e, json_each(e.payload, '$.' || ?) p
+                WHERE e.collection = ? AND json_quote(p.value) = ? AND p.type NOT IN ('true', 'false') = ?`,
+              field,
+              collection,
+              value === true ? '1' : JSON.stringify(value),
+              value === true ? 0 : 1,
+            )
+            const results = await own.search({
+              collection,
+              vector,
+              k: 1000,
+              filter: { [field]: value },
+            })
+            expect(results.map(({ id }) => id).toSorted()).toEqual(
+              ids.map(({ id }) => id).toSorted(),
+            )
+          }
+        }
+      }),
+      { numRuns: 40 },
+    )
+  })
+
+  test('of several fields wants all of them, of several values any', async () => {
+    const [one, two, three] = await db.embeddings.putMany([
+      { collection, vector, payload: { f: 'a', g: 1 } },
+      { collection, vector, payload: { f: 'a', g: 2 } },
+      { collection, vector, payload: { f: ['b', 'a'], g: 2 } },
+    ])
+    expect(await found({ f: 'a', g: 2 })).toEqual([two?.id, three?.id])
+    expect(await found({ f: ['b', 'c'] })).toEqual([three?.id])
+    expect(await found({ f: 'a', g: [1, 3] })).toEqual([one?.id])
+    expect(await found({ f: [] })).toEqual([])
+    expect(await found({})).toEqual([one?.id, two?.id, three?.id])
+  })
+
+  test('tells whole numbers apart that no double holds', async () => {
+    const row = await db.embeddings.put({ collection, vector })
+    const set = (text: string): void => {
+      connectionOf(db).run('UPDATE embeddings SET payload = ? WHERE id = ?', text, row.id)
+    }
+    set('{"n":9007199254740993}')
+    expect(await found({ n: 9_007_199_254_740_992 })).toEqual([])
+    set('{"n":9007199254740992}')
+    expect(await found({ n: 9_007_199_254_740_992 })).toEqual([row.id])
+  })
+
+  test('compares the vectors that pass and no others', async () => {
+    await db.embeddings.putMany(
+      Array.from({ length: 90 }, (_, i) => ({ collection, vector, payload: { n: i % 30 } })),
+    )
+    const { plan } = await db.search({ collection, vector, filter: { n: 7 }, explain: true })
+    expect(plan).toMatchObject({ method: 'filtered exact', matching: 3, scanned: 3 })
+  })
+})
+
+test('a stored vector that is none is not found, and keeps nothing else from being found', async () => {
+  const [good, bad] = await db.embeddings.putMany([
+    { collection, vector },
+    { collection, vector },
+  ])
+  connectionOf(db).run(
+    'UPDATE embeddings SET vector = ? WHERE id = ?',
+    new Uint8Array(Float32Array.of(1, Number.NaN).buffer),
+    bad?.id ?? '',
+  )
+  expect((await db.search({ collection, vector })).map(({ id }) => id)).toEqual([good?.id])
+})
