@@ -14,7 +14,7 @@ export const kernelModule = new URL('scan-module.ts', folder)
 export async function compiledKernelModule(): Promise<string> {
   const source = readFileSync(new URL('scan.as', folder), 'utf8')
   let bytes = new Uint8Array(0)
-  const { error, stderr } = await asc.main(
+  const { error } = await asc.main(
     [
       'scan.ts',
       '-O3',
@@ -33,7 +33,7 @@ export async function compiledKernelModule(): Promise<string> {
       listFiles: () => [],
     },
   )
-  if (error !== null) throw new Error(`scan.as does not compile:\n${stderr.toString()}`)
+  if (error !== null) throw new Error('scan.as does not compile', { cause: error })
   return `/** Compiled from scan.as by \`npm run vectors:write\`; a test compares. */
 export const scanModule =
   '${Buffer.from(bytes).toString('base64')}'

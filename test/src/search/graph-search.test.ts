@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { AgentDB, hashingEmbedder, type Json } from '../../../src/index.ts'
+import { hashingEmbedder, type AgentDB, type Json } from '../../../src/index.ts'
 import { COSTS, type Costs } from '../../../src/search/planner.ts'
 import type { SearchOptions } from '../../../src/search/search-options.ts'
 import { VectorSearch } from '../../../src/search/vector-search.ts'
@@ -32,7 +32,7 @@ afterEach(() => db.close())
 const someVector = (): Float32Array =>
   Float32Array.from({ length: DIMENSION }, () => random() - 0.5)
 
-const put = (count: number, payload = (_: number): Record<string, Json> => ({})) =>
+const put = (count: number, payload: (i: number) => Record<string, Json> = () => ({})) =>
   db.embeddings.putMany(
     Array.from({ length: count }, (_, i) => ({
       collection,
