@@ -18,6 +18,7 @@ interface Parameters extends Schedule {
 const K = 10
 const PUT_ROWS = 500
 const SHARES = [0.001, 0.01, 0.1] as const
+const STORED_SHARES = [...SHARES, 0.5] as const
 
 /** DESIGN, budgets: a filtered query takes at most twice the unfiltered one, whatever the filter leaves. */
 export const vectorScan = localWorkload<Parameters>({
@@ -133,7 +134,7 @@ async function filters(count: number, dimension: number, schedule: Schedule): Pr
         vector: next(),
         model: 'bench',
         payload: Object.fromEntries(
-          SHARES.map((share) => [
+          STORED_SHARES.map((share) => [
             `one_in_${Math.round(1 / share)}`,
             (from + i) % Math.round(1 / share),
           ]),
@@ -147,7 +148,7 @@ async function filters(count: number, dimension: number, schedule: Schedule): Pr
   const [whole, ...filtered] = await interleave(
     [
       { run: (n) => db.search({ collection, vector: probe(n), k: K }) },
-      ...SHARES.map((share): Contender => {
+      ...STORED_SHARES.map((share): Contender => {
         const filter = { [`one_in_${Math.round(1 / share)}`]: 0 }
         return { run: (n) => db.search({ collection, vector: probe(n), k: K, filter }) }
       }),
@@ -155,7 +156,7 @@ async function filters(count: number, dimension: number, schedule: Schedule): Pr
     schedule,
   )
   if (whole === undefined) throw new Error('nothing was measured')
-  return SHARES.map((share, i) => {
+  return STORED_SHARES.map((share, i) => {
     const some = filtered[i] ?? whole
     return measuredRow({
       name: `db.search with a filter that leaves ${100 * share} %, ${count} x ${dimension}`,

@@ -1,6 +1,6 @@
 /**
  * How a vector query is answered. A pure function of counts: what it costs to compare every vector, only those that a
- * filter leaves, or to walk the graph and compare what it found and what is newer than it. The cheapest that reaches
+ * filter leaves (or all after all, where finding them one by one takes longer), or to walk the graph and compare what it found and what is newer than it. The cheapest that reaches
  * the recall wanted is taken.
  */
 export type SearchMethod = 'exact' | 'filtered exact' | 'hnsw'
@@ -39,6 +39,8 @@ export interface Plan {
   readonly alternatives: readonly Alternative[]
   /** How widely the graph looks, and for how many it is asked; undefined unless it is. */
   readonly graph?: { readonly ef: number; readonly k: number } | undefined
+  /** Of a filtered scan: whether only matching rows are compared, or all of them and the filter asked of the best. */
+  readonly picksRows: boolean
 }
 
 /** Nanoseconds, and steps of the graph. */
@@ -74,10 +76,12 @@ export const GRAPH_K_MAX = 1000
 
 export function plan(input: PlanInput, costs: Costs = COSTS): Plan {
   const { count, matching } = input
+  const all = us(count * rowCost(input, costs))
+  const picked = us((matching ?? count) * pickedCost(input, costs))
   const scan: Way =
     matching === undefined
-      ? { method: 'exact', estimatedUs: us(count * rowCost(input, costs)) }
-      : { method: 'filtered exact', estimatedUs: us(matching * pickedCost(input, costs)) }
+      ? { method: 'exact', estimatedUs: all }
+      : { method: 'filtered exact', estimatedUs: Math.min(all, picked) }
   const graph = graphWay(input, scan.estimatedUs, costs)
   const ways: Way[] = typeof graph === 'string' ? [scan] : [scan, graph]
   ways.sort((a, b) => a.estimatedUs - b.estimatedUs)
@@ -88,6 +92,7 @@ export function plan(input: PlanInput, costs: Costs = COSTS): Plan {
     estimatedUs: best.estimatedUs,
     alternatives: ways.map(({ method, estimatedUs }) => ({ method, estimatedUs })),
     graph: best.graph,
+    picksRows: matching !== undefined && picked <= all,
   }
 }
 

@@ -133,7 +133,8 @@ export class VectorSearch {
   #exact(request: Request, scene: Scene, whyNotGraph?: string): ExplainedSearch {
     const { cache, matching } = scene
     const { probe, k } = request
-    const took = cache.scan.scan(probe.vector, k, matching)
+    const passes = scene.plan.picksRows ? matching : matching && ((id: string) => matching.has(id))
+    const took = cache.scan.scan(probe.vector, k, passes)
     const method = matching === undefined ? 'exact' : 'filtered exact'
     const reason = whyNotGraph ?? scene.plan.reason
     return this.#explained(request, { ...scene, plan: { ...scene.plan, method, reason } }, took)

@@ -18,6 +18,9 @@ export interface ScanIndexOptions {
 /** Undefined where there is no such vector any more: it is left out of the results. */
 export type FetchVector = (id: string) => Float32Array | undefined
 
+/** Some of the vectors: a list of their ids, or a test of an id. */
+export type Among = Iterable<string> | ((id: string) => boolean)
+
 /** What a search found and what it took. */
 export interface Scanned {
   /** Best first; of equals the lower id. */
@@ -154,25 +157,30 @@ export class ScanIndex {
     return true
   }
 
-  /** The `k` nearest, best first; of equals the lower id. `among` limits it to some ids; unknown ones are ignored. */
-  search(query: Float32Array, k: number, among?: Iterable<string>): Neighbour[] {
+  /** The `k` nearest, best first; of equals the lower id. `among` limits it to some ids; see {@link scan}. */
+  search(query: Float32Array, k: number, among?: Among): Neighbour[] {
     return this.scan(query, k, among).neighbours
   }
 
   /**
-   * As {@link search}, telling what it took.
+   * As {@link search}, telling what it took. With a list of ids only they are compared, unknown ones ignored: for a small
+   * part of the vectors. With a test all are, and it is asked of those that come near enough: for a larger part.
    *
    * @throws AgentDBError `INVALID_VALUE` for NaN, infinities and other dimensions, `INVALID_OPTION` for k
    */
-  scan(query: Float32Array, k: number, among?: Iterable<string>): Scanned {
+  scan(query: Float32Array, k: number, among?: Among): Scanned {
     this.#mustFit(query)
     if (!(Number.isInteger(k) && k >= 1))
       throw new AgentDBError('INVALID_OPTION', `k must be a whole number from 1, got ${preview(k)}`)
-    const open = this.#candidates(query, k, among === undefined ? undefined : this.#rowsOf(among))
-    return { ...this.#rescore(query, k, open), scanned: open.scanned }
+    const isTest = typeof among === 'function'
+    const rows = among === undefined || isTest ? undefined : this.#rowsOf(among)
+    const accepts = isTest ? (row: number): boolean => among(this.#ids[row] as string) : undefined
+    const candidates = new Candidates(k, accepts)
+    this.#compareCodes(query, rows, candidates)
+    return { ...this.#rescore(query, k, candidates), scanned: rows?.length ?? this.size }
   }
 
-  #candidates(query: Float32Array, k: number, among: Uint32Array | undefined): Candidates {
+  #compareCodes(query: Float32Array, rows: Uint32Array | undefined, found: Candidates): void {
     const { codes, query: at, out, rows: list } = this.#at
     const kernels = this.#kernels
     kernels.ensure(codes)
@@ -180,25 +188,22 @@ export class ScanIndex {
     const probe = encodeQuery(query, new Int16Array(buffer, at, this.dimension))
     const dots = new Int32Array(buffer, out, BLOCK)
     const picked = new Uint32Array(buffer, list, BLOCK)
-    const found = new Candidates(k)
-    const scanned = among?.length ?? this.size
+    const scanned = rows?.length ?? this.size
     for (let from = 0; from < scanned; from += BLOCK) {
       const count = Math.min(BLOCK, scanned - from)
-      if (among === undefined) {
+      if (rows === undefined) {
         kernels.scan(this.#addressOf(from), this.#stride, at, count, out)
       } else {
-        picked.set(among.subarray(from, from + count))
+        picked.set(rows.subarray(from, from + count))
         kernels.gather(codes, this.#stride, at, list, count, out)
       }
       for (let i = 0; i < count; i++) {
-        const row = among === undefined ? from + i : (picked[i] as number)
+        const row = rows === undefined ? from + i : (picked[i] as number)
         const near = (dots[i] as number) * (this.#scales[row] as number) * probe.scale
         const error = this.#errors[row] as number
         found.offer(row, near, error + (1 + error) * probe.error + SLACK)
       }
     }
-    found.scanned = scanned
-    return found
   }
 
   /** Best upper bound first, until none left can reach the k-th best exact score. */
@@ -223,14 +228,18 @@ export class ScanIndex {
     return { neighbours: neighbours.toSorted(byScore).slice(0, k), rescored }
   }
 
+  /** Each once, in the order of memory, which is read faster than at random. */
   #rowsOf(ids: Iterable<string>): Uint32Array {
-    const rows = new Set<number>()
+    const found: number[] = []
     for (const id of ids) {
       const row = this.#rows.get(id)
-      if (row !== undefined) rows.add(row)
+      if (row !== undefined) found.push(row)
     }
-    // In the order of memory, which is read faster than at random.
-    return Uint32Array.from(rows).toSorted()
+    const rows = Uint32Array.from(found).sort()
+    let count = 0
+    for (let i = 0; i < rows.length; i++)
+      if (i === 0 || rows[i] !== rows[i - 1]) rows[count++] = rows[i] as number
+    return rows.subarray(0, count)
   }
 
   #mustFit(vector: Float32Array): void {
@@ -278,19 +287,22 @@ function layout(stride: number): Layout {
 
 /** Rows that may be among the k best. */
 class Candidates {
-  scanned = 0
   readonly #lowest: KthLargest
+  readonly #accepts: ((row: number) => boolean) | undefined
   readonly #rows: number[] = []
   readonly #uppers: number[] = []
 
-  constructor(k: number) {
+  constructor(k: number, accepts?: (row: number) => boolean) {
     this.#lowest = new KthLargest(k)
+    this.#accepts = accepts
   }
 
   offer(row: number, near: number, error: number): void {
     const { floor } = this.#lowest
     const upper = near + error
     if (upper < floor) return
+    // Asked last: few rows come near enough, and it looks up an id.
+    if (this.#accepts?.(row) === false) return
     this.#rows.push(row)
     this.#uppers.push(upper)
     if (near - error > floor) this.#lowest.offer(near - error)

@@ -111,10 +111,19 @@ describe('a filtered search', () => {
     expect(await found({ n: 9_007_199_254_740_992 })).toEqual([row.id])
   })
 
-  test('compares the vectors that pass and no others', async () => {
+  test('compares only the vectors that pass where they are few, and all where they are many', async () => {
     await db.embeddings.putMany(
-      Array.from({ length: 90 }, (_, i) => ({ collection, vector, payload: { n: i % 30 } })),
+      Array.from({ length: 90 }, (_, i) => ({
+        collection,
+        vector: Float32Array.of(1, i),
+        payload: { n: i % 30, most: i !== 3 },
+      })),
     )
+    const most = { collection, vector, filter: { most: true }, k: 4, explain: true } as const
+    const many = await db.search(most)
+    expect(many.plan).toMatchObject({ method: 'filtered exact', matching: 89, scanned: 90 })
+    const all = await db.search({ collection, vector, k: 5 })
+    expect(many.results).toEqual(all.filter((_, i) => i !== 3))
     const { plan } = await db.search({ collection, vector, filter: { n: 7 }, explain: true })
     expect(plan).toMatchObject({ method: 'filtered exact', matching: 3, scanned: 3 })
   })
