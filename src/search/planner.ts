@@ -64,7 +64,7 @@ export interface Costs {
 export const COSTS: Costs = {
   scanRow: 5,
   scanByte: 0.1,
-  pickRow: 150,
+  pickRow: 800,
   graphCall: 100_000,
   graphSteps: 18,
   graphStep: 50,

@@ -235,7 +235,7 @@ export class ScanIndex {
       const row = this.#rows.get(id)
       if (row !== undefined) found.push(row)
     }
-    const rows = Uint32Array.from(found).sort()
+    const rows = Uint32Array.from(found).toSorted()
     let count = 0
     for (let i = 0; i < rows.length; i++)
       if (i === 0 || rows[i] !== rows[i - 1]) rows[count++] = rows[i] as number

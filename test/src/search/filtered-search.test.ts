@@ -112,19 +112,27 @@ describe('a filtered search', () => {
   })
 
   test('compares only the vectors that pass where they are few, and all where they are many', async () => {
+    const wide = (y: number): Float32Array =>
+      Float32Array.from({ length: 1000 }, (_, i) => y * i + 1)
+    const query = wide(0)
     await db.embeddings.putMany(
       Array.from({ length: 90 }, (_, i) => ({
         collection,
-        vector: Float32Array.of(1, i),
+        vector: wide(i),
         payload: { n: i % 30, most: i !== 3 },
       })),
     )
-    const most = { collection, vector, filter: { most: true }, k: 4, explain: true } as const
+    const most = { collection, vector: query, filter: { most: true }, k: 4, explain: true } as const
     const many = await db.search(most)
     expect(many.plan).toMatchObject({ method: 'filtered exact', matching: 89, scanned: 90 })
-    const all = await db.search({ collection, vector, k: 5 })
+    const all = await db.search({ collection, vector: query, k: 5 })
     expect(many.results).toEqual(all.filter((_, i) => i !== 3))
-    const { plan } = await db.search({ collection, vector, filter: { n: 7 }, explain: true })
+    const { plan } = await db.search({
+      collection,
+      vector: query,
+      filter: { n: 7 },
+      explain: true,
+    })
     expect(plan).toMatchObject({ method: 'filtered exact', matching: 3, scanned: 3 })
   })
 })

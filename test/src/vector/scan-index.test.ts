@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { AgentDBError } from '../../../schema/errors.ts'
+import { encode } from '../../../src/vector/codes.ts'
 import { JavaScriptKernels, newKernels, type Kernels } from '../../../src/vector/kernels.ts'
 import type { Neighbour } from '../../../src/vector/neighbour.ts'
 import { ScanIndex, type ScanIndexOptions } from '../../../src/vector/scan-index.ts'
@@ -187,16 +188,50 @@ describe.each(engines)('a scan in %s', (_, kernels) => {
     }
   })
 
-  test('keeps its sums within 32 bits at the largest dimension', () => {
-    const index = new ScanIndex(65_535, { kernels })
-    index.set('up', new Float32Array(65_535).fill(3e38))
-    index.set('down', new Float32Array(65_535).fill(-3e38))
+  test.each([600, 65_535])('keeps its sums within 32 bits at %d dimensions', (dimension) => {
+    const index = new ScanIndex(dimension, { kernels })
+    index.set('up', new Float32Array(dimension).fill(3e38))
+    index.set('down', new Float32Array(dimension).fill(-3e38))
     for (const [sign, id] of [
       [1, 'up'],
       [-1, 'down'],
     ] as const) {
-      const query = new Float32Array(65_535).fill(sign * 1e-38)
+      const query = new Float32Array(dimension).fill(sign * 1e-38)
       expect(index.search(query, 1)).toEqual([{ id, score: expect.closeTo(1, 9) }])
+    }
+  })
+
+  test('knows the error of a vector that took the place of a deleted one', () => {
+    const dimension = 8
+    const query = new Float32Array(dimension).fill(1)
+    let seed = 1
+    const next = (): Float32Array =>
+      Float32Array.from({ length: dimension }, () => {
+        seed = (seed * 48_271) % 2_147_483_647
+        return 1 + 0.01 * (seed / 2_147_483_647)
+      })
+    const cosines = (vector: Float32Array): { byCodes: number; exact: number } => {
+      const codes = new Int8Array(dimension)
+      const { scale, norm } = encode(vector, codes)
+      const sum = (numbers: Iterable<number>): number => [...numbers].reduce((a, b) => a + b, 0)
+      const length = Math.sqrt(dimension)
+      return {
+        byCodes: (scale * sum(codes)) / length,
+        exact: sum(vector) / (norm * length),
+      }
+    }
+    for (let found = 0; found < 20;) {
+      const [second, best] = [next(), next()]
+      // Without its error the best would be given up once the second is compared.
+      if (cosines(best).byCodes >= cosines(second).exact) continue
+      if (cosines(second).exact >= cosines(best).exact - 1e-9) continue
+      found += 1
+      const index = new ScanIndex(dimension, { kernels })
+      index.set('without error', new Float32Array(dimension).fill(-1))
+      index.set('second', second)
+      index.set('best', best)
+      index.delete('without error')
+      expect(index.search(query, 1).map(({ id }) => id)).toEqual(['best'])
     }
   })
 
