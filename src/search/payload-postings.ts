@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type { Collection } from '../../schema/tables/embeddings.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { PayloadFilter } from './payload-filter.ts'
@@ -21,14 +22,27 @@ export class PayloadPostings {
     this.#collection = collection
   }
 
+  /** Reads what is missing of the fields, in slices, so that others get their turn. */
+  async load(filter: PayloadFilter): Promise<void> {
+    for (const name of Object.keys(filter)) {
+      const field = this.#fields.get(name) ?? this.#start(name)
+      await field.loaded
+    }
+  }
+
   /** The rows that a filter leaves; undefined where that must be asked in SQL. */
   matching(filter: PayloadFilter): Matching | undefined {
     const wanted = Object.entries(filter)
     if (wanted.length === 0 || !wanted.every(([, value]) => isComparable(value))) return undefined
-    const parts = wanted.map(([name, value]) => {
-      const field = this.#field(name)
-      return listOf(value).map((one) => field.idsOf(keyOf(one)))
-    })
+    const parts: ReadonlySet<string>[][] = []
+    for (const [name, value] of wanted) {
+      const field = this.#fields.get(name)
+      if (field?.isComplete !== true) return undefined
+      // The one used last stands last: the first is the first to go.
+      this.#fields.delete(name)
+      this.#fields.set(name, field)
+      parts.push(listOf(value).map((one) => field.idsOf(keyOf(one))))
+    }
     this.#makeRoom(new Set(wanted.map(([name]) => name)))
     return new Matching(parts)
   }
@@ -37,22 +51,39 @@ export class PayloadPostings {
   changed(id: string): void {
     for (const [name, field] of this.#fields) {
       this.#entries -= field.remove(id)
-      for (const entry of this.#read(name, id)) this.#entries += field.add(id, entryKey(entry))
+      for (const entry of this.#readRow(name, id)) this.#entries += field.add(id, entryKey(entry))
     }
   }
 
-  #field(name: string): Field {
-    const known = this.#fields.get(name)
-    if (known !== undefined) {
-      // The one used last stands last: the first is the first to go.
-      this.#fields.delete(name)
-      this.#fields.set(name, known)
-      return known
-    }
+  #start(name: string): Field {
     const field = new Field()
-    for (const entry of this.#read(name)) this.#entries += field.add(entry.id, entryKey(entry))
     this.#fields.set(name, field)
+    field.loaded = this.#fill(name, field).catch((error: unknown) => {
+      this.#entries -= field.size
+      this.#fields.delete(name)
+      throw error
+    })
     return field
+  }
+
+  /**
+   * Slices are of different moments. That does no harm: a row that changes meanwhile is told of by {@link changed}, and
+   * what is added twice counts once.
+   */
+  async #fill(name: string, field: Field): Promise<void> {
+    for (let after = ''; ;) {
+      const [last] = this.#connection.all<{ id: string | null }>(
+        'SELECT max(id) AS id FROM (SELECT id FROM embeddings WHERE id > ? ORDER BY id LIMIT ?)',
+        after,
+        SLICE_ROWS,
+      )
+      if (last === undefined || last.id === null) break
+      for (const entry of this.#readSlice(name, after, last.id))
+        this.#entries += field.add(entry.id, entryKey(entry))
+      after = last.id
+      await setImmediate()
+    }
+    field.isComplete = true
   }
 
   #makeRoom(inUse: ReadonlySet<string>): void {
@@ -64,20 +95,31 @@ export class PayloadPostings {
     }
   }
 
-  #read(name: string, id?: string): Entry[] {
-    const row = id === undefined ? 'e.collection = ?' : 'e.collection = ? AND e.id = ?'
-    const parameters = [name, this.#collection, ...(id === undefined ? [] : [id])]
+  #readRow(name: string, id: string): Entry[] {
+    return this.#read(name, 'e.id = ?', id)
+  }
+
+  #readSlice(name: string, after: string, last: string): Entry[] {
+    return this.#read(name, 'e.id > ? AND e.id <= ?', after, last)
+  }
+
+  #read(name: string, rows: string, ...ids: string[]): Entry[] {
+    const parameters = [name, this.#collection, ...ids]
     return this.#connection.all<Entry>(
       `SELECT e.id, p.type, p.atom FROM embeddings e, json_each(e.payload) p
-        WHERE p.key = ? AND ${row} AND p.type NOT IN ('array', 'object')
+        WHERE p.key = ? AND +e.collection = ? AND ${rows} AND p.type NOT IN ('array', 'object')
       UNION ALL
       SELECT e.id, f.type, f.atom FROM embeddings e, json_each(e.payload) p, json_each(p.value) f
-        WHERE p.key = ? AND ${row} AND p.type = 'array' AND f.type NOT IN ('array', 'object')`,
+        WHERE p.key = ? AND +e.collection = ? AND ${rows} AND p.type = 'array'
+          AND f.type NOT IN ('array', 'object')`,
       ...parameters,
       ...parameters,
     )
   }
 }
+
+/** Rows whose payloads are read before others get their turn. */
+const SLICE_ROWS = 500
 
 /** Entries (row and value) kept for all fields of a collection, some 100 bytes each; beyond, the field asked longest ago goes. */
 const POSTINGS_MAX = 2_000_000
@@ -113,6 +155,8 @@ class Field {
   readonly #idsOf = new Map<string, Set<string>>()
   readonly #keysOf = new Map<string, string[]>()
   size = 0
+  isComplete = false
+  loaded: Promise<void> = Promise.resolve()
 
   idsOf(key: string): ReadonlySet<string> {
     return this.#idsOf.get(key) ?? NONE

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type { Collection } from '../../schema/tables/embeddings.ts'
 import { decodeVector, vectorProblem } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
@@ -56,21 +57,14 @@ export class VectorCaches {
     return made
   }
 
+  /** Takes in much that has changed, in slices, so that others get their turn; {@link follow} takes in the rest. */
+  async catchUp(): Promise<void> {
+    while (this.#takeSlice()) await setImmediate()
+  }
+
   /** Takes in what has changed; inside `reading`, so that all is of one state. */
   follow(): void {
-    for (;;) {
-      const changes = this.#connection.all<Change>(
-        `SELECT c.id, c.seq, e.collection, e.model, e.dimension, e.vector
-        FROM embedding_changes c LEFT JOIN embeddings e ON e.id = c.id
-        WHERE c.seq > ? ORDER BY c.seq LIMIT ${CHANGES_MAX}`,
-        this.#watermark,
-      )
-      for (const change of changes) {
-        this.#take(change)
-        this.#watermark = change.seq
-      }
-      if (changes.length < CHANGES_MAX) return
-    }
+    while (this.#takeSlice());
   }
 
   /** Ids that changed after a position, gone ones too. */
@@ -78,6 +72,21 @@ export class VectorCaches {
     return this.#connection
       .all<{ id: string }>('SELECT id FROM embedding_changes WHERE seq > ?', watermark)
       .map(({ id }) => id)
+  }
+
+  /** Whether there may be more. */
+  #takeSlice(): boolean {
+    const changes = this.#connection.all<Change>(
+      `SELECT c.id, c.seq, e.collection, e.model, e.dimension, e.vector
+      FROM embedding_changes c LEFT JOIN embeddings e ON e.id = c.id
+      WHERE c.seq > ? ORDER BY c.seq LIMIT ${CHANGES_MAX}`,
+      this.#watermark,
+    )
+    for (const change of changes) {
+      this.#take(change)
+      this.#watermark = change.seq
+    }
+    return changes.length === CHANGES_MAX
   }
 
   #take({ id, collection, model, dimension, vector }: Change): void {

@@ -88,6 +88,8 @@ export class VectorSearch {
     } = validated(options)
     const probe = await this.#probe(options)
     const request: Request = { collection, probe, k, recall, minScore, filter }
+    await this.#caches.catchUp()
+    if (filter !== undefined) await this.#caches.postings(collection).load(filter)
     const begun = this.#connection.reading(() => this.#begin(request))
     return 'results' in begun ? begun : this.#throughGraph(request, begun)
   }
