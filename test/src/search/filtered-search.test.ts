@@ -1,7 +1,8 @@
+import { setImmediate } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type AgentDB, type Json } from '../../../src/index.ts'
-import { connectionOf, openStore } from '../../support/store.ts'
+import { connectionOf, openStore, rejectionOf } from '../../support/store.ts'
 
 const collection = 'documentation_embeddings'
 const elsewhere = 'code_embeddings'
@@ -134,6 +135,64 @@ describe('a filtered search', () => {
       explain: true,
     })
     expect(plan).toMatchObject({ method: 'filtered exact', matching: 3, scanned: 3 })
+  })
+})
+
+describe('the first search of many vectors', () => {
+  /** Calls `work` each time that others get their turn, until `running` ends; how often that was. */
+  async function meanwhile(running: Promise<unknown>, work: () => void): Promise<number> {
+    let isRunning = true
+    void running.finally(() => (isRunning = false))
+    let turns = 0
+    for (; isRunning; turns++) {
+      work()
+      await setImmediate()
+    }
+    return turns
+  }
+
+  test('lets others run while it reads them, and finds what they write meanwhile', async () => {
+    await db.embeddings.putMany(
+      Array.from({ length: 1600 }, (_, i) => ({
+        collection,
+        vector: Float32Array.of(1, i / 1000),
+        payload: { even: i % 2 === 0 },
+      })),
+    )
+    const connection = connectionOf(db)
+    const ids = db.embeddings.list({ limit: 2000 }).map(({ id }) => id)
+    let turn = 0
+    const write = (): void => {
+      turn += 1
+      // Behind what was read, and before what will be.
+      for (const at of [turn, 800 + turn, 1599 - turn]) {
+        const id = ids[at] ?? ''
+        if (turn % 3 === 0) connection.run('DELETE FROM embeddings WHERE id = ?', id)
+        else connection.run(`UPDATE embeddings SET payload = '{"even":7}' WHERE id = ?`, id)
+      }
+    }
+    const filter = { even: true }
+    const first = db.search({ collection, vector, filter, k: 1000 })
+    // 6 slices of changes, 3 of payloads.
+    expect(await meanwhile(first, write)).toBeGreaterThan(8)
+    const truth = connection
+      .all<{ id: string }>(`SELECT id FROM embeddings WHERE payload ->> 'even' = 1`)
+      .map(({ id }) => id)
+      .toSorted()
+    expect(truth.length).toBeLessThan(800)
+    const found = await db.search({ collection, vector, filter, k: 1000 })
+    expect(found.map(({ id }) => id).toSorted()).toEqual(truth)
+    expect((await first).map(({ id }) => id).toSorted()).toEqual(truth)
+  })
+
+  test('fails with the store that is closed meanwhile, and with nothing else', async () => {
+    await db.embeddings.putMany(
+      Array.from({ length: 600 }, () => ({ collection, vector, payload: { f: 1 } })),
+    )
+    const first = rejectionOf(db.search({ collection, vector, filter: { f: 1 } }))
+    await setImmediate()
+    await db.close()
+    expect(await first).toMatchObject({ code: 'STORE_CLOSED' })
   })
 })
 
