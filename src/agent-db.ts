@@ -186,7 +186,7 @@ export class AgentDB {
    * @throws AgentDBError `INVALID_OPTION`, `INVALID_VALUE`, `INDEX_FULL`
    * @example
    * const { results, plan } = await db.search({ collection: 'code_embeddings', text: 'retry', explain: true })
-   * console.log(results.length, plan.method, plan.reason)
+   * process.stdout.write(`${results.length} by ${plan.method}: ${plan.reason}`)
    */
   search(options: ExplainOptions): Promise<ExplainedSearch>
   search(options: SearchOptions): Promise<SearchResult[]>
