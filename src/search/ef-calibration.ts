@@ -20,6 +20,8 @@ export interface CalibrationInput {
   readonly k: number
   /** Queries as they are asked; what they find of themselves is not counted. */
   readonly queries: readonly Query[]
+  /** What the graph does not know of yet: no miss of the graph, as it is compared exactly anyway. */
+  readonly newer: ReadonlySet<string>
   /** Called between queries, so that others get their turn. */
   readonly pause: () => Promise<unknown>
 }
@@ -44,11 +46,12 @@ interface Truth extends Query {
 }
 
 export async function calibrate(input: CalibrationInput): Promise<Calibration> {
-  const { graph, scan, k, queries, pause } = input
+  const { graph, scan, k, queries, newer, pause } = input
   const { size } = graph
   const truths: Truth[] = []
   for (const query of queries) {
-    const best = others(scan.search(query.vector, k + 1), query).slice(0, k)
+    const known = scan.search(query.vector, k + 1, (id) => !newer.has(id))
+    const best = others(known, query).slice(0, k)
     const floor = best.at(-1)?.score
     if (floor !== undefined) truths.push({ ...query, floor: floor - TIE, wanted: best.length })
     await pause()
@@ -64,12 +67,12 @@ export async function calibrate(input: CalibrationInput): Promise<Calibration> {
 }
 
 async function recallOf(
-  { graph, scan, k, pause }: CalibrationInput,
+  { graph, scan, k, newer, pause }: CalibrationInput,
   truth: Truth,
   ef: number,
 ): Promise<number> {
   const hits = await graph.search(truth.vector, k + 1, ef)
-  const ids = hits.map(({ id }) => id)
+  const ids = hits.map(({ id }) => id).filter((id) => !newer.has(id))
   // Scored anew: a graph of rounded vectors gives rounded scores.
   const found = others(scan.search(truth.vector, k + 1, ids), truth)
   await pause()

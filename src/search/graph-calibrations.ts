@@ -25,7 +25,13 @@ export class GraphCalibrations {
   readonly #states = new WeakMap<GraphIndex, Map<number, State>>()
   readonly #recent = new WeakMap<ScanIndex, Float32Array[]>()
   readonly #running = new Set<Promise<void>>()
+  readonly #changedSince: (watermark: number) => Iterable<string>
   #isStopped = false
+
+  /** `changedSince` gives the ids that changed after a watermark. */
+  constructor(changedSince: (watermark: number) => Iterable<string>) {
+    this.#changedSince = changedSince
+  }
 
   /** A query that was asked. */
   note(scan: ScanIndex, query: Float32Array): void {
@@ -86,7 +92,8 @@ export class GraphCalibrations {
       await this.#pause()
       const asked = (this.#recent.get(scan) ?? []).map((vector) => ({ vector }))
       const queries = [...asked, ...scan.sample(CALIBRATION_QUERIES - asked.length)]
-      state.done = await calibrate({ graph, scan, k, queries, pause: () => this.#pause() })
+      const newer = new Set(this.#changedSince(graph.watermark))
+      state.done = await calibrate({ graph, scan, k, queries, newer, pause: () => this.#pause() })
       delete state.failure
     } catch (error) {
       state.failure = { reason: error instanceof Error ? error.message : String(error), size }

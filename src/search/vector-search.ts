@@ -62,7 +62,7 @@ export class VectorSearch {
   readonly #graphs: GraphSource
   readonly #costs: Costs
   readonly #caches: VectorCaches
-  readonly #calibrations = new GraphCalibrations()
+  readonly #calibrations: GraphCalibrations
 
   constructor(connection: Connection, embedder: Embedder, options: VectorSearchOptions = {}) {
     const { graphs = () => undefined, costs = COSTS } = options
@@ -70,7 +70,9 @@ export class VectorSearch {
     this.#embedder = embedder
     this.#graphs = graphs
     this.#costs = costs
-    this.#caches = new VectorCaches(connection)
+    const caches = new VectorCaches(connection)
+    this.#caches = caches
+    this.#calibrations = new GraphCalibrations((watermark) => caches.changedSince(watermark))
     connection.onClose(() => this.#calibrations.stop())
   }
 
@@ -222,6 +224,14 @@ export class VectorSearch {
       throw new AgentDBError(
         'INVALID_VALUE',
         `the embedder ${this.#embedder.model} gave no Float32Array`,
+      )
+    }
+    const bad = vector.findIndex((component) => !Number.isFinite(component))
+    if (vector.length === 0 || bad >= 0) {
+      const what = bad >= 0 ? `${vector[bad]} at ${bad}` : 'no dimensions'
+      throw new AgentDBError(
+        'INVALID_VALUE',
+        `the embedder ${this.#embedder.model} gave a vector with ${what}`,
       )
     }
     return { vector, model: this.#embedder.model }

@@ -362,6 +362,17 @@ describe('an embedding', () => {
   })
 })
 
+test.each([
+  ['NaN', Float32Array.of(1, Number.NaN)],
+  ['nothing', new Float32Array(0)],
+])('a search by text is refused where the model gives %s', async (_, vector) => {
+  await using own = await openStore({ embed: () => [vector] })
+  await own.embeddings.put({ collection, vector: Float32Array.of(1, 2), model: 'custom' })
+  expect(await rejectionOf(own.search({ collection, text: 'x' }))).toMatchObject({
+    code: 'INVALID_VALUE',
+  })
+})
+
 describe('the hashing embedder', () => {
   const embed = async (...texts: string[]): Promise<Float32Array[]> => [
     ...(await hashingEmbedder.embed(texts)),

@@ -155,6 +155,18 @@ describe('a search with a graph', () => {
     expect((await explained(search, { recall: 0.5 })).plan.method).toBe('hnsw')
   })
 
+  test('does not hold against a graph what is newer than it', async () => {
+    await put(200)
+    const graph = graphNow()
+    const search = searchWith(graph)
+    await put(40)
+    await measured(search)
+    await measured(search, { k: 20 })
+    const { plan } = await explained(search)
+    expect(plan).toMatchObject({ method: 'hnsw', graph: { behind: 40 } })
+    expect(plan.scanned).toBeGreaterThanOrEqual(60)
+  })
+
   test('measures a graph anew once it has grown by a fifth', async () => {
     await put(200)
     const graph = graphNow()
