@@ -121,8 +121,8 @@ export class PayloadPostings {
 /** Rows whose payloads are read before others get their turn. */
 const SLICE_ROWS = 500
 
-/** Entries (row and value) kept for all fields of a collection, some 100 bytes each; beyond, the field asked longest ago goes. */
-const POSTINGS_MAX = 2_000_000
+/** Entries (row and value) kept for all fields of a collection, 170 to 390 bytes each; beyond, the field asked longest ago goes. */
+const POSTINGS_MAX = 1_000_000
 
 interface Entry {
   readonly id: string

@@ -58,8 +58,8 @@ export interface Costs {
 }
 
 /**
- * Measured on one core with AVX2 under 128-bit WebAssembly (`npm run bench -- --only vector-scan`); the graph's
- * from hnswlib with M = 16, whose every step is a read at random.
+ * The scan's were measured on one core of an AMD EPYC (`npm run bench -- --only vector-scan`). The graph's are an estimate for
+ * hnswlib with M = 16 and float32, each of whose steps is a read at random: they decide when it is tried, never what is found.
  */
 export const COSTS: Costs = {
   scanRow: 5,

@@ -33,7 +33,7 @@ const PAGE = 65_536
 /** What 32-bit addresses reach. */
 const BYTES_MAX = 65_536 * PAGE
 
-/** WebAssembly where it runs with SIMD, else JavaScript: some ten times slower, the same answers. */
+/** WebAssembly where it runs with SIMD, else JavaScript: slower, the same answers. */
 export function newKernels(): Kernels {
   const found = compiled()
   return found === null ? new JavaScriptKernels() : new WasmKernels(found)

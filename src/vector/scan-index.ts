@@ -43,7 +43,7 @@ const BLOCK = 4096
  *               1 byte a dimension     (kept per row)     the k-th best lower bound          of originals
  *
  * No recall is lost: the error of each row's codes is known, not guessed. Memory per vector: its dimension rounded up to
- * 16 bytes of codes, 16 bytes of numbers, about 150 of id, and 4 bytes a dimension while originals are kept.
+ * 16 bytes of codes, 16 bytes of numbers, about 100 of id, and 4 bytes a dimension while originals are kept.
  *
  * @example
  * const index = new ScanIndex(384)
