@@ -15,9 +15,11 @@ export class PayloadPostings {
   readonly #connection: Connection
   readonly #collection: Collection
   readonly #fields = new Map<string, Field>()
+  readonly #entriesMax: number
   #entries = 0
 
-  constructor(connection: Connection, collection: Collection) {
+  constructor(connection: Connection, collection: Collection, entriesMax = POSTINGS_MAX) {
+    this.#entriesMax = entriesMax
     this.#connection = connection
     this.#collection = collection
   }
@@ -88,8 +90,8 @@ export class PayloadPostings {
 
   #makeRoom(inUse: ReadonlySet<string>): void {
     for (const [name, field] of this.#fields) {
-      if (this.#entries <= POSTINGS_MAX) return
-      if (inUse.has(name)) continue
+      if (this.#entries <= this.#entriesMax) return
+      if (inUse.has(name) || !field.isComplete) continue
       this.#entries -= field.size
       this.#fields.delete(name)
     }

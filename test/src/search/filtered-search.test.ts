@@ -2,6 +2,8 @@ import { setImmediate } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type AgentDB, type Json } from '../../../src/index.ts'
+import type { PayloadFilter } from '../../../src/search/payload-filter.ts'
+import { PayloadPostings } from '../../../src/search/payload-postings.ts'
 import { connectionOf, openStore, rejectionOf } from '../../support/store.ts'
 
 const collection = 'documentation_embeddings'
@@ -136,6 +138,23 @@ describe('a filtered search', () => {
     })
     expect(plan).toMatchObject({ method: 'filtered exact', matching: 3, scanned: 3 })
   })
+})
+
+test('beyond its limit the field that was filtered on longest ago is forgotten, and read again when wanted', async () => {
+  await db.embeddings.putMany(
+    Array.from({ length: 8 }, (_, i) => ({ collection, vector, payload: { f: i, g: i, h: i } })),
+  )
+  const postings = new PayloadPostings(connectionOf(db), collection, 16)
+  const count = async (filter: PayloadFilter): Promise<number | undefined> => {
+    await postings.load(filter)
+    return postings.matching(filter)?.count
+  }
+  expect([await count({ f: 1 }), await count({ g: 1 }), await count({ f: 2 })]).toEqual([1, 1, 1])
+  expect(postings.matching({ g: 1 })?.count).toBe(1)
+  expect(await count({ h: 1 })).toBe(1)
+  expect(postings.matching({ f: 1 })).toBe(undefined)
+  expect(postings.matching({ g: 1 })?.count).toBe(1)
+  expect(await count({ f: 1 })).toBe(1)
 })
 
 describe('the first search of many vectors', () => {
