@@ -19,6 +19,7 @@ export const errorCodes = [
   'STORE_CORRUPT',
   'STORE_BUSY',
   'STORE_FULL',
+  'INDEX_FULL',
   'WRONG_USER',
   'TRANSACTION_MISUSE',
   'TRANSACTION_ROLLED_BACK',

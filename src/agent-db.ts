@@ -11,7 +11,12 @@ import { ReasoningBank } from './memory/reasoning-bank.ts'
 import { Placeholders } from './placeholders/placeholders.ts'
 import { EmbeddingRepository } from './repositories/embedding-repository.ts'
 import { Repository, type RepositoryContext } from './repositories/repository.ts'
-import type { SearchOptions, SearchResult } from './search/search-options.ts'
+import type {
+  ExplainedSearch,
+  ExplainOptions,
+  SearchOptions,
+  SearchResult,
+} from './search/search-options.ts'
 import { Search } from './search/search.ts'
 import { Connection, type Synchronous } from './sqlite/connection.ts'
 import { fromSqlite } from './sqlite/errors.ts'
@@ -194,10 +199,18 @@ export class AgentDB {
    * @example
    * const [best] = await db.search({ in: ['messages', 'incidents'], text: 'checkout is slow', highlight: true })
    * const shown = `${best?.collection}: ${best?.highlight}`
-   * @throws AgentDBError `INVALID_OPTION`, `INVALID_VALUE`, `STORE_CLOSED`
+   *
+   * With `explain: true` also how the vectors were searched, and why so:
+   *
+   * @example
+   * const { results, plans } = await db.search({ collection: 'code_embeddings', text: 'retry', explain: true })
+   * console.log(results.length, plans[0]?.method, plans[0]?.reason)
+   * @throws AgentDBError `INVALID_OPTION`, `INVALID_VALUE`, `INDEX_FULL`, `STORE_CLOSED`
    */
-  search(options: SearchOptions): Promise<SearchResult[]> {
-    return this.#search.search(options)
+  search(options: ExplainOptions): Promise<ExplainedSearch>
+  search(options: SearchOptions): Promise<SearchResult[]>
+  search(options: SearchOptions | ExplainOptions): Promise<SearchResult[] | ExplainedSearch> {
+    return options?.explain === true ? this.#search.explain(options) : this.#search.search(options)
   }
 
   get isOpen(): boolean {

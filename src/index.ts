@@ -48,7 +48,10 @@ export type { EmbeddingRepository, PutEmbedding } from './repositories/embedding
 export type { ListOptions, OrderBy, Where } from './repositories/list-query.ts'
 export type { Repository } from './repositories/repository.ts'
 export type { PayloadFilter } from './search/payload-filter.ts'
+export type { Alternative, SearchMethod } from './search/planner.ts'
 export type {
+  ExplainedSearch,
+  ExplainOptions,
   GroupOptions,
   HighlightOptions,
   SearchMode,
@@ -57,6 +60,7 @@ export type {
 } from './search/search-options.ts'
 export type { Match } from './search/text-query.ts'
 export type { SearchSource } from './search/text-sources.ts'
+export type { VectorPlan } from './search/vector-plan.ts'
 export type { Synchronous } from './sqlite/connection.ts'
 export { TransactionRejectedError } from './transactions/local-transaction.ts'
 export type {

@@ -10,6 +10,7 @@ import { pushRate } from './push-rate.ts'
 import { reconcile } from './reconcile.ts'
 import { textSearch } from './text-search.ts'
 import { vectorExact } from './vector-exact.ts'
+import { vectorScan } from './vector-scan.ts'
 import { wire } from './wire.ts'
 import type { Workload } from './workload.ts'
 
@@ -22,6 +23,7 @@ export const workloads: readonly Workload[] = [
   textSearch,
   locomo,
   memory,
+  vectorScan,
   pushRate,
   agentLatency,
   liveStreams,

@@ -25,10 +25,16 @@ export function encodeVector(value: unknown): Uint8Array {
 /** The vector of stored bytes; copies, so that it is aligned and stays valid. */
 export function decodeVector(bytes: Uint8Array): Float32Array {
   const vector = new Float32Array(bytes.byteLength >> 2)
+  if (IS_LITTLE_ENDIAN) {
+    new Uint8Array(vector.buffer).set(bytes.subarray(0, vector.byteLength))
+    return vector
+  }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   for (let i = 0; i < vector.length; i++) vector[i] = view.getFloat32(i * 4, true)
   return vector
 }
+
+const IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
 /** The exponent of a float as it lies in memory: only NaN and the infinities have all of it set. */
 const EXPONENT = new Int32Array(Uint8Array.of(0, 0, 128, 127).buffer)[0] ?? 0

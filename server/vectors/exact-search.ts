@@ -1,4 +1,4 @@
-import { ExactIndex } from '../../src/vector/exact-index.ts'
+import { ScanIndex } from '../../src/vector/scan-index.ts'
 import type { Session } from '../postgres/database.ts'
 import { fuse, rankLexically, type Ranked } from './fusion.ts'
 import { candidates, readVectors, type Candidate } from './principal-rows.ts'
@@ -10,7 +10,7 @@ import { sparseOfQuery, sparseOfRow } from './sparse.ts'
 const KEPT_NUMBERS_MAX = 64 * 1024 * 1024
 
 interface Kept {
-  readonly index: ExactIndex
+  readonly index: ScanIndex
   /** Version of each row that the index has. */
   readonly versions: Map<string, string>
 }
@@ -70,7 +70,7 @@ export class ExactSearch {
   ): Promise<Kept> {
     const { collection, model, dimension } = search
     const key = JSON.stringify([owner, collection, model, dimension])
-    const kept = this.#kept.get(key) ?? { index: new ExactIndex(dimension), versions: new Map() }
+    const kept = this.#kept.get(key) ?? { index: new ScanIndex(dimension), versions: new Map() }
     this.#kept.delete(key)
     this.#kept.set(key, kept)
     const changed = rows.filter(({ id, version }) => kept.versions.get(id) !== version)

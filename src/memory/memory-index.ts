@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { polarities, type Polarity } from '../../schema/tables/memory.ts'
 import { decodeVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
-import { ExactIndex } from '../vector/exact-index.ts'
+import { ScanIndex } from '../vector/scan-index.ts'
 
 /** Items of one record that have the same vector: they are found together. */
 export interface Candidate {
@@ -14,7 +14,7 @@ export interface Candidate {
 interface Entry {
   readonly key: string
   readonly recordId: string
-  readonly index: ExactIndex
+  readonly index: ScanIndex
   readonly itemIds: Set<string>
 }
 
@@ -39,7 +39,7 @@ const CHANGES_MAX = 5000
 export class MemoryIndex {
   readonly #connection: Connection
   readonly #sql: string
-  readonly #indexes = new Map<string, ExactIndex>()
+  readonly #indexes = new Map<string, ScanIndex>()
   readonly #entries = new Map<string, Entry>()
   readonly #entryOf = new Map<string, Entry>()
   #watermark = 0
@@ -93,7 +93,7 @@ export class MemoryIndex {
     if (entry === undefined) {
       let index = this.#indexes.get(place)
       if (index === undefined) {
-        index = new ExactIndex(vector.byteLength / 4)
+        index = new ScanIndex(vector.byteLength / 4)
         this.#indexes.set(place, index)
       }
       index.set(key, decodeVector(vector))

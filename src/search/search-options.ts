@@ -5,6 +5,7 @@ import { canonicalTimestamp } from '../../schema/values/timestamp.ts'
 import { validateFilter, type PayloadFilter } from './payload-filter.ts'
 import { matches, parts, SUBSTRING_MIN, type Match } from './text-query.ts'
 import { mustSource, searchSources, type SearchSource } from './text-sources.ts'
+import type { VectorPlan } from './vector-plan.ts'
 
 /**
  * - `vector`: nearest vectors by cosine
@@ -45,6 +46,24 @@ export interface SearchOptions {
   readonly groupBy?: string | GroupOptions | undefined
   /** The words around what matched, marked. Default: not asked for. */
   readonly highlight?: boolean | HighlightOptions | undefined
+  /**
+   * Share of the true `k` nearest that must be found on average, 0 to 1, where vectors are searched. At 1 every vector is
+   * compared. Counts only where there is a graph: without one all searches are exact. Default: 0.99.
+   */
+  readonly recall?: number | undefined
+  /** `true` tells with the results how vectors were searched: see {@link ExplainOptions}. Default: false. */
+  readonly explain?: false | undefined
+}
+
+/** As {@link SearchOptions}, telling also how the answer was found. */
+export interface ExplainOptions extends Omit<SearchOptions, 'explain'> {
+  readonly explain: true
+}
+
+export interface ExplainedSearch {
+  readonly results: SearchResult[]
+  /** How the vectors of each collection were searched, in their order; none where only words were. */
+  readonly plans: readonly VectorPlan[]
 }
 
 export interface GroupOptions {
@@ -86,6 +105,7 @@ export interface SearchResult {
   readonly group?: { readonly value: string; readonly score: number }
 }
 
+export const RECALL_DEFAULT = 0.99
 export const SEARCH_K_MAX = 1000
 
 /** {@link GroupOptions} with all that follows from them. */
@@ -119,6 +139,7 @@ export interface SearchPlan {
   readonly vectorWeight: number | undefined
   readonly group: Grouping | undefined
   readonly highlight: Highlight | undefined
+  readonly recall: number
 }
 
 const optionNames: ReadonlySet<string> = new Set([
@@ -138,29 +159,36 @@ const optionNames: ReadonlySet<string> = new Set([
   'vectorWeight',
   'groupBy',
   'highlight',
+  'recall',
+  'explain',
 ])
 
 /** @throws AgentDBError `INVALID_OPTION` */
-export function planned(options: SearchOptions): SearchPlan {
+export function planned(options: SearchOptions | ExplainOptions): SearchPlan {
   if (typeof options !== 'object' || options === null) refuse('give { collection, text }')
   for (const name of Object.keys(options)) {
     if (!optionNames.has(name))
       refuse(`there is no option ${preview(name)}; there are ${[...optionNames].join(', ')}`)
   }
-  const sources = sourcesOf(options)
-  const mode = modeOf(options)
+  const { explain, ...asked } = options
+  if (explain !== undefined && typeof explain !== 'boolean')
+    refuse(`explain must be true or false, got ${preview(explain)}`)
+  const sources = sourcesOf(asked)
+  const mode = modeOf(asked)
   const match = oneOf('match', options.match ?? 'any', matches)
-  mustFit(options, sources, mode, match)
+  mustFit(asked, sources, mode, match)
   const k = whole('k', options.k ?? 10, 1, SEARCH_K_MAX)
   const offset = whole('offset', options.offset ?? 0, 0, SEARCH_K_MAX - k)
   if (options.filter !== undefined) validateFilter(options.filter)
-  const { userId, minScore, vectorWeight } = options
+  const { userId, minScore, vectorWeight, recall = RECALL_DEFAULT } = options
   if (userId !== undefined && !isId(userId))
     refuse(`userId must be a lower-case UUID, got ${preview(userId)}`)
   if (minScore !== undefined && !Number.isFinite(minScore))
     refuse(`minScore must be a number, got ${preview(minScore)}`)
   if (vectorWeight !== undefined && !(vectorWeight >= 0 && vectorWeight <= 1))
     refuse(`vectorWeight must be 0 to 1, got ${preview(vectorWeight)}`)
+  if (!(typeof recall === 'number' && recall >= 0 && recall <= 1))
+    refuse(`recall must be 0 to 1, got ${preview(recall)}`)
   return {
     sources,
     mode,
@@ -177,6 +205,7 @@ export function planned(options: SearchOptions): SearchPlan {
     vectorWeight,
     group: groupOf(options.groupBy),
     highlight: highlightOf(options.highlight),
+    recall,
   }
 }
 

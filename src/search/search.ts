@@ -1,4 +1,5 @@
 import type { Json } from '../../schema/define.ts'
+import type { Collection } from '../../schema/tables/embeddings.ts'
 import { decodeVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import { GIVEN_MODEL_WEIGHT, type Embedder } from '../vector/embedder.ts'
@@ -8,6 +9,8 @@ import { rowCondition, type Condition } from './payload-filter.ts'
 import {
   planned,
   SEARCH_K_MAX,
+  type ExplainedSearch,
+  type ExplainOptions,
   type SearchOptions,
   type SearchPlan,
   type SearchResult,
@@ -20,7 +23,8 @@ import {
   type SourceDefinition,
   type TextIndexDefinition,
 } from './text-sources.ts'
-import { VectorSearch, type Probe } from './vector-search.ts'
+import type { VectorPlan } from './vector-plan.ts'
+import { VectorSearch, type Probe, type VectorSearchOptions } from './vector-search.ts'
 
 /** Search in words, in vectors and in both, over one or several sources. */
 export class Search {
@@ -29,36 +33,61 @@ export class Search {
   readonly #vectors: VectorSearch
   readonly #texts: TextSearch
 
-  constructor(connection: Connection, embedder: Embedder) {
+  constructor(connection: Connection, embedder: Embedder, options: VectorSearchOptions = {}) {
     this.#connection = connection
     this.#embedder = embedder
-    this.#vectors = new VectorSearch(connection, embedder)
+    this.#vectors = new VectorSearch(connection, embedder, options)
     this.#texts = new TextSearch(connection)
   }
 
   async search(options: SearchOptions): Promise<SearchResult[]> {
+    return (await this.explain(options)).results
+  }
+
+  async explain(options: SearchOptions | ExplainOptions): Promise<ExplainedSearch> {
     const plan = planned(options)
     const sources = plan.sources.map(mustSource)
     const needsProbe = plan.mode !== 'text' && sources.some(({ hasVectors }) => hasVectors)
     const probe = needsProbe ? await this.#vectors.probe(plan) : undefined
     const found: Candidate[] = []
-    for (const source of sources) found.push(...(await this.#candidates(source, plan, probe)))
+    const plans: VectorPlan[] = []
+    for (const source of sources)
+      found.push(...(await this.#candidates(source, plan, probe, plans)))
     const results = this.#results(found.toSorted(better), plan)
-    return plan.highlight === undefined ? results : this.#highlighted(results, plan)
+    return {
+      results: plan.highlight === undefined ? results : this.#highlighted(results, plan),
+      plans,
+    }
   }
 
-  /** The best of one source, best first. */
+  /** Resolves when no graph is being measured. */
+  settled(): Promise<void> {
+    return this.#vectors.settled()
+  }
+
+  /** The best of one source, best first. How its vectors were searched goes into `plans`. */
   async #candidates(
     source: SourceDefinition,
     plan: SearchPlan,
     probe: Probe | undefined,
+    plans: VectorPlan[],
   ): Promise<Candidate[]> {
     const condition = rowCondition(source, plan)
     const depth = depthOf(plan)
     const words = plan.mode === 'vector' ? [] : await this.#words(source, plan, condition, depth)
     const usesVectors = probe !== undefined && source.hasVectors
     if (!usesVectors) return fuse(words, [], 0).map((fused) => ({ ...fused, source }))
-    const near = this.#vectors.nearest(source.name, probe, depth, condition)
+    const isOfPayloadAlone =
+      plan.from === undefined && plan.to === undefined && plan.userId === undefined
+    const { neighbours: near, plan: made } = await this.#vectors.nearest({
+      collection: source.name as Collection,
+      probe,
+      k: depth,
+      recall: plan.recall,
+      condition,
+      filter: isOfPayloadAlone ? plan.filter : undefined,
+    })
+    plans.push(made)
     const isFit = ({ vectorScore }: Fused): boolean =>
       plan.minScore === undefined || (vectorScore ?? -1) >= plan.minScore
     if (plan.mode === 'vector') {

@@ -1,80 +1,242 @@
 import { AgentDBError } from '../../schema/errors.ts'
-import { decodeVector } from '../../schema/values/vector.ts'
+import type { Collection } from '../../schema/tables/embeddings.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { Embedder } from '../vector/embedder.ts'
-import { ExactIndex, type Neighbour } from '../vector/exact-index.ts'
-import type { Condition } from './payload-filter.ts'
+import type { GraphIndex } from '../vector/graph-index.ts'
+import type { Neighbour } from '../vector/neighbour.ts'
+import { GraphCalibrations } from './graph-calibrations.ts'
+import type { Condition, PayloadFilter } from './payload-filter.ts'
+import { Matching } from './payload-postings.ts'
+import { COSTS, plan, type Costs, type Plan, type PlanInput } from './planner.ts'
+import { VectorCaches, type VectorCache, type VectorSpace } from './vector-caches.ts'
+import type { VectorPlan } from './vector-plan.ts'
 
-/** A query as a vector, with the model that made it, if known. */
+/** The graph of some vectors, where there is one by now. It may be another one each time. */
+export type GraphSource = (space: VectorSpace) => GraphIndex | undefined
+
+export interface VectorSearchOptions {
+  /** Default: no graphs; every search is exact. */
+  readonly graphs?: GraphSource | undefined
+  readonly costs?: Costs | undefined
+}
+
+/** A query as a vector. */
 export interface Probe {
   readonly vector: Float32Array
+  /** Undefined where a vector was given, which names no model. */
   readonly model: string | undefined
 }
 
-interface Cache {
-  readonly index: ExactIndex
-  readonly model: string
+/** What is nearest to what, among which rows. */
+export interface NearestRequest {
+  readonly collection: Collection
+  readonly probe: Probe
+  readonly k: number
+  readonly recall: number
+  /** What the rows `e` of `embeddings` must be; `1` is any. */
+  readonly condition: Condition
+  /** The same, where it is a filter of payloads alone: those are kept in memory. */
+  readonly filter: PayloadFilter | undefined
 }
 
-/**
- * Vector search over the rows of `embeddings`. Each (collection, model, dimension) has an in-memory matrix, a cache
- * that follows `embedding_changes` by a watermark of its own, so that writes of this process, of others and of sync are
- * all seen by the next query.
- */
+/** The nearest, best first, and how they were found. */
+export interface Nearest {
+  readonly neighbours: readonly Neighbour[]
+  readonly plan: VectorPlan
+}
+
+/** What a query meets: the vectors, those that its filter leaves, the graph, and the plan made of that. */
+interface Scene {
+  readonly cache: VectorCache
+  readonly matching: Matching | undefined
+  readonly graph: GraphIndex | undefined
+  /** The graph's at this moment; what is newer than it is compared exactly. */
+  readonly watermark: number
+  readonly behind: number
+  readonly plan: Plan
+}
+
+/** Vector search over the rows of `embeddings`: the planner's choice of scan and graph, with their results checked. */
 export class VectorSearch {
   readonly #connection: Connection
   readonly #embedder: Embedder
-  readonly #caches = new Map<string, Cache>()
-  readonly #placeOf = new Map<string, string>()
-  #watermark = 0
+  readonly #graphs: GraphSource
+  readonly #costs: Costs
+  readonly #caches: VectorCaches
+  readonly #calibrations: GraphCalibrations
 
-  constructor(connection: Connection, embedder: Embedder) {
+  constructor(connection: Connection, embedder: Embedder, options: VectorSearchOptions = {}) {
+    const { graphs = () => undefined, costs = COSTS } = options
     this.#connection = connection
     this.#embedder = embedder
+    this.#graphs = graphs
+    this.#costs = costs
+    const caches = new VectorCaches(connection)
+    this.#caches = caches
+    this.#calibrations = new GraphCalibrations((watermark) => caches.changedSince(watermark))
+    connection.onClose(() => this.#calibrations.stop())
+  }
+
+  /** The `k` nearest of a collection among the rows that fit, best first. */
+  async nearest(request: NearestRequest): Promise<Nearest> {
+    const { collection, filter } = request
+    await this.#caches.catchUp()
+    if (filter !== undefined) await this.#caches.postings(collection).load(filter)
+    const begun = this.#connection.reading(() => this.#begin(request))
+    return 'neighbours' in begun ? begun : this.#throughGraph(request, begun)
+  }
+
+  /** Resolves when no graph is being measured. */
+  settled(): Promise<void> {
+    return this.#calibrations.settled()
+  }
+
+  /** The answer, or what the graph is needed for. */
+  #begin(request: NearestRequest): Nearest | Scene {
+    const scene = this.#scene(request)
+    if (scene === undefined) return nothing(request)
+    return scene.plan.method === 'hnsw' ? scene : this.#exact(request, scene)
+  }
+
+  #scene(request: NearestRequest): Scene | undefined {
+    const { collection, probe, k, recall } = request
+    this.#caches.follow()
+    const cache = this.#cache(collection, probe)
+    if (cache === undefined) return undefined
+    const { scan, space } = cache
+    const matching = this.#matching(request)
+    const graph = this.#graphs(space)
+    if (graph !== undefined) this.#calibrations.note(scan, probe.vector)
+    const watermark = graph?.watermark ?? 0
+    const behind = this.#caches.watermark - watermark
+    const input: PlanInput = {
+      count: scan.size,
+      dimension: space.dimension,
+      k,
+      recall,
+      matching: matching === undefined ? undefined : Math.min(matching.count, scan.size),
+      graph: graph && {
+        behind,
+        efFor: (wanted, share) => this.#calibrations.efFor(graph, scan, wanted, share),
+      },
+    }
+    const made = plan(input, this.#costs)
+    return { cache, matching, graph, watermark, behind, plan: made }
+  }
+
+  #exact(request: NearestRequest, scene: Scene, whyNotGraph?: string): Nearest {
+    const { cache, matching } = scene
+    const { probe, k } = request
+    const passes = scene.plan.picksRows ? matching : matching && ((id: string) => matching.has(id))
+    const took = cache.scan.scan(probe.vector, k, passes)
+    const method = matching === undefined ? 'exact' : 'filtered exact'
+    const reason = whyNotGraph ?? scene.plan.reason
+    return this.#explained(request, { ...scene, plan: { ...scene.plan, method, reason } }, took)
+  }
+
+  async #throughGraph(request: NearestRequest, scene: Scene): Promise<Nearest> {
+    const { graph, plan: made, watermark } = scene
+    if (graph === undefined || made.graph === undefined) throw new Error('bug in AgentDB: no graph')
+    let hits: Neighbour[] = []
+    let failure: string | undefined
+    try {
+      hits = await graph.search(request.probe.vector, made.graph.k, made.graph.ef)
+    } catch (error) {
+      failure = `the graph failed (${error instanceof Error ? error.message : String(error)}): compared exactly`
+    }
+    return this.#connection.reading(() => {
+      // Rows may have come and gone while the graph was asked.
+      this.#caches.follow()
+      const now: Scene = { ...scene, matching: this.#matching(request) }
+      return failure === undefined
+        ? this.#merged(request, now, hits, watermark)
+        : this.#exact(request, now, failure)
+    })
+  }
+
+  /** What the graph found and still is as it was, and all that is newer, compared exactly. */
+  #merged(
+    request: NearestRequest,
+    scene: Scene,
+    hits: readonly Neighbour[],
+    watermark: number,
+  ): Nearest {
+    const { matching, cache, graph } = scene
+    const { scan } = cache
+    const newer = new Set(this.#caches.changedSince(watermark))
+    const passes = (id: string): boolean => matching === undefined || matching.has(id)
+    const standing = hits
+      .map(({ id }) => id)
+      .filter((id) => scan.has(id) && !newer.has(id) && passes(id))
+    if (new Set(standing).size < request.k) {
+      const why = `of ${hits.length} neighbours from the graph ${standing.length} are still there and pass the filter: compared exactly`
+      return this.#exact(request, scene, why)
+    }
+    const took = scan.scan(request.probe.vector, request.k, [
+      ...standing,
+      ...[...newer].filter(passes),
+    ])
+    const ef = graph === undefined ? null : (scene.plan.graph?.ef ?? null)
+    return this.#explained(request, scene, took, ef)
+  }
+
+  #explained(
+    request: NearestRequest,
+    { cache, matching, graph, behind, plan: made }: Scene,
+    took: { neighbours: readonly Neighbour[]; scanned: number; rescored: number },
+    ef: number | null = null,
+  ): Nearest {
+    const { method, reason, alternatives } = made
+    const { scanned, rescored, neighbours } = took
+    return {
+      neighbours,
+      plan: {
+        collection: request.collection,
+        method,
+        reason,
+        count: cache.scan.size,
+        matching: matching?.count ?? null,
+        recall: request.recall,
+        ef,
+        alternatives,
+        scanned,
+        rescored,
+        graph: graph === undefined ? null : { size: graph.size, behind },
+      },
+    }
   }
 
   /** What to look for: the vector, or the text embedded. */
-  async probe({
-    text,
-    vector,
-  }: {
-    text?: string | undefined
-    vector?: Float32Array | undefined
+  async probe(wanted: {
+    readonly text?: string | undefined
+    readonly vector?: Float32Array | undefined
   }): Promise<Probe> {
-    if (vector !== undefined) return { vector, model: undefined }
-    const [made] = await this.#embedder.embed([text ?? ''])
-    if (!(made instanceof Float32Array)) {
+    if (wanted.vector !== undefined) return { vector: wanted.vector, model: undefined }
+    const [vector] = await this.#embedder.embed([wanted.text ?? ''])
+    if (!(vector instanceof Float32Array)) {
       throw new AgentDBError(
         'INVALID_VALUE',
         `the embedder ${this.#embedder.model} gave no Float32Array`,
       )
     }
-    return { vector: made, model: this.#embedder.model }
-  }
-
-  /** The `k` nearest of a collection among the rows that fit the condition, best first. */
-  nearest(collection: string, probe: Probe, k: number, condition: Condition): Neighbour[] {
-    this.#follow()
-    const cache =
-      this.#caches.get(place(collection, probe.model, probe.vector.length)) ??
-      this.#only(collection, probe)
-    if (cache === undefined) return []
-    const among = condition.sql === '1' ? undefined : this.#allowed(collection, condition)
-    return cache.index.search(probe.vector, k, among)
+    const bad = vector.findIndex((component) => !Number.isFinite(component))
+    if (vector.length === 0 || bad >= 0) {
+      const what = bad >= 0 ? `${vector[bad]} at ${bad}` : 'no dimensions'
+      throw new AgentDBError(
+        'INVALID_VALUE',
+        `the embedder ${this.#embedder.model} gave a vector with ${what}`,
+      )
+    }
+    return { vector, model: this.#embedder.model }
   }
 
   /** A query by vector names no model: it is taken where exactly one model has this dimension. */
-  #only(collection: string, probe: Probe): Cache | undefined {
-    if (probe.model !== undefined) return undefined
-    const dimension = probe.vector.length
-    const fitting = [...this.#caches]
-      .filter(
-        ([key, { index }]) =>
-          key.startsWith(`${collection} `) && index.dimension === dimension && index.size > 0,
-      )
-      .map(([, cache]) => cache)
+  #cache(collection: Collection, { vector, model }: Probe): VectorCache | undefined {
+    const dimension = vector.length
+    if (model !== undefined) return this.#caches.get(collection, model, dimension)
+    const fitting = this.#caches.ofDimension(collection, dimension)
     if (fitting.length > 1) {
-      const models = fitting.map(({ model }) => model).join(', ')
+      const models = fitting.map(({ space }) => space.model).join(', ')
       throw new AgentDBError(
         'INVALID_OPTION',
         `${collection} has vectors of ${dimension} dimensions from several models (${models}); search by text`,
@@ -83,56 +245,35 @@ export class VectorSearch {
     return fitting[0]
   }
 
-  #follow(): void {
-    const changes = this.#connection.all<Change>(
-      'SELECT c.id, c.seq, e.collection, e.model, e.dimension, e.vector FROM embedding_changes c LEFT JOIN embeddings e ON e.id = c.id WHERE c.seq > ? ORDER BY c.seq',
-      this.#watermark,
+  #matching({ collection, condition, filter }: NearestRequest): Matching | undefined {
+    if (condition.sql === '1') return undefined
+    const known = filter && this.#caches.postings(collection).matching(filter)
+    if (known !== undefined) return known
+    const rows = this.#connection.all<{ id: string }>(
+      `SELECT e.id FROM embeddings e WHERE e.collection = ? AND ${condition.sql}`,
+      collection,
+      ...condition.parameters,
     )
-    for (const change of changes) {
-      this.#forget(change.id)
-      if (change.vector !== null) this.#remember(change)
-      this.#watermark = change.seq
-    }
-  }
-
-  #remember({ id, collection, model, dimension, vector }: Change): void {
-    if (collection === null || model === null || dimension === null || vector === null) return
-    const key = place(collection, model, dimension)
-    let cache = this.#caches.get(key)
-    if (cache === undefined) {
-      cache = { index: new ExactIndex(dimension), model }
-      this.#caches.set(key, cache)
-    }
-    cache.index.set(id, decodeVector(vector))
-    this.#placeOf.set(id, key)
-  }
-
-  #forget(id: string): void {
-    const key = this.#placeOf.get(id)
-    if (key === undefined) return
-    this.#caches.get(key)?.index.delete(id)
-    this.#placeOf.delete(id)
-  }
-
-  #allowed(collection: string, { sql, parameters }: Condition): string[] {
-    return this.#connection
-      .all<{ id: string }>(
-        `SELECT e.id FROM embeddings e WHERE e.collection = ? AND ${sql}`,
-        collection,
-        ...parameters,
-      )
-      .map(({ id }) => id)
+    return new Matching([[new Set(rows.map(({ id }) => id))]])
   }
 }
 
-interface Change {
-  id: string
-  seq: number
-  collection: string | null
-  model: string | null
-  dimension: number | null
-  vector: Uint8Array | null
+const nothing = ({ collection, recall, condition }: NearestRequest): Nearest => {
+  const isFiltered = condition.sql !== '1'
+  return {
+    neighbours: [],
+    plan: {
+      collection,
+      method: isFiltered ? 'filtered exact' : 'exact',
+      reason: 'the collection has no vectors of this model and dimension',
+      count: 0,
+      matching: isFiltered ? 0 : null,
+      recall,
+      ef: null,
+      alternatives: [],
+      scanned: 0,
+      rescored: 0,
+      graph: null,
+    },
+  }
 }
-
-const place = (collection: string, model: string | undefined, dimension: number): string =>
-  `${collection} ${model ?? '?'} ${dimension}`

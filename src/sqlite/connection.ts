@@ -137,6 +137,18 @@ export class Connection {
     return result
   }
 
+  /** Runs `work`, which reads only, on one state of the file, whatever other processes commit meanwhile. */
+  reading<T>(work: () => T): T {
+    this.#mustBeOpen()
+    if (this.#database.inTransaction) return work()
+    this.run('BEGIN')
+    try {
+      return work()
+    } finally {
+      this.run('COMMIT')
+    }
+  }
+
   /**
    * Runs `work` with foreign keys off, in one transaction that no trigger captures: a batch of the centre is applied.
    * Nothing else can run meanwhile, since all of it is synchronous.

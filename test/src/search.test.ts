@@ -209,6 +209,9 @@ describe('exact search', () => {
     ['an empty vector', { vector: new Float32Array(0) }],
     ['a score that is none', { text: 'x', minScore: Number.NaN }],
     ['a text that is none', { text: 7 }],
+    ['a recall above all', { text: 'x', recall: 1.01 }],
+    ['a recall that is none', { text: 'x', recall: Number.NaN }],
+    ['explain that is neither yes nor no', { text: 'x', explain: 'yes' }],
     ['a filter on an object', { text: 'x', filter: { a: { b: 1 } } }],
     ['a filter that is no object', { text: 'x', filter: 'a' }],
   ])('refuses %s', async (_, options) => {
@@ -359,6 +362,17 @@ describe('an embedding', () => {
       })
       expect(own.embeddings.list()).toEqual([])
     }
+  })
+})
+
+test.each([
+  ['NaN', Float32Array.of(1, Number.NaN)],
+  ['nothing', new Float32Array(0)],
+])('a search by text is refused where the model gives %s', async (_, vector) => {
+  await using own = await openStore({ embed: () => [vector] })
+  await own.embeddings.put({ collection, vector: Float32Array.of(1, 2), model: 'custom' })
+  expect(await rejectionOf(own.search({ collection, text: 'x' }))).toMatchObject({
+    code: 'INVALID_VALUE',
   })
 })
 

@@ -1,0 +1,136 @@
+import { setImmediate } from 'node:timers/promises'
+import type { Collection } from '../../schema/tables/embeddings.ts'
+import { decodeVector, vectorProblem } from '../../schema/values/vector.ts'
+import type { Connection } from '../sqlite/connection.ts'
+import { ScanIndex } from '../vector/scan-index.ts'
+import { PayloadPostings } from './payload-postings.ts'
+
+/** Vectors that can be compared with each other. */
+export interface VectorSpace {
+  readonly collection: Collection
+  readonly model: string
+  readonly dimension: number
+}
+
+export interface VectorCache {
+  readonly space: VectorSpace
+  readonly scan: ScanIndex
+}
+
+/**
+ * What is kept in memory of the rows of `embeddings`: an index for each collection, model and dimension, and the payload
+ * fields that were filtered on. All follow `embedding_changes` by one watermark, so that writes of this process, of
+ * others and of sync are all seen by the next query.
+ */
+export class VectorCaches {
+  readonly #connection: Connection
+  readonly #caches = new Map<string, VectorCache>()
+  readonly #postings = new Map<Collection, PayloadPostings>()
+  #watermark = 0
+
+  constructor(connection: Connection) {
+    this.#connection = connection
+  }
+
+  /** The last change that was taken in. */
+  get watermark(): number {
+    return this.#watermark
+  }
+
+  get(collection: Collection, model: string, dimension: number): VectorCache | undefined {
+    return this.#caches.get(keyOf(collection, model, dimension))
+  }
+
+  /** Those of any model that has vectors of this dimension. */
+  ofDimension(collection: Collection, dimension: number): VectorCache[] {
+    return [...this.#caches.values()].filter(
+      ({ space, scan }) =>
+        space.collection === collection && space.dimension === dimension && scan.size > 0,
+    )
+  }
+
+  postings(collection: Collection): PayloadPostings {
+    const known = this.#postings.get(collection)
+    if (known !== undefined) return known
+    const made = new PayloadPostings(this.#connection, collection)
+    this.#postings.set(collection, made)
+    return made
+  }
+
+  /** Takes in much that has changed, in slices, so that others get their turn; {@link follow} takes in the rest. */
+  async catchUp(): Promise<void> {
+    while (this.#takeSlice()) await setImmediate()
+  }
+
+  /** Takes in what has changed; inside `reading`, so that all is of one state. */
+  follow(): void {
+    while (this.#takeSlice());
+  }
+
+  /** Ids that changed after a position, gone ones too. */
+  changedSince(watermark: number): string[] {
+    return this.#connection
+      .all<{ id: string }>('SELECT id FROM embedding_changes WHERE seq > ?', watermark)
+      .map(({ id }) => id)
+  }
+
+  /** Whether there may be more. */
+  #takeSlice(): boolean {
+    const changes = this.#connection.all<Change>(
+      `SELECT c.id, c.seq, e.collection, e.model, e.dimension, e.vector
+      FROM embedding_changes c LEFT JOIN embeddings e ON e.id = c.id
+      WHERE c.seq > ? ORDER BY c.seq LIMIT ${CHANGES_MAX}`,
+      this.#watermark,
+    )
+    for (const change of changes) {
+      this.#take(change)
+      this.#watermark = change.seq
+    }
+    return changes.length === CHANGES_MAX
+  }
+
+  #take({ id, collection, model, dimension, vector }: Change): void {
+    const isThere = collection !== null && model !== null && dimension !== null && vector !== null
+    const space = isThere ? keyOf(collection, model, dimension) : undefined
+    for (const [key, { scan }] of this.#caches) if (key !== space) scan.delete(id)
+    for (const postings of this.#postings.values()) postings.changed(id)
+    if (!isThere) return
+    const { scan } = this.#cache(collection, model, dimension)
+    // Raw SQL may write what the repository refuses; such a row is no reason to find nothing at all.
+    if (vectorProblem(vector) === undefined) scan.set(id, decodeVector(vector))
+    else scan.delete(id)
+  }
+
+  #cache(collection: Collection, model: string, dimension: number): VectorCache {
+    const key = keyOf(collection, model, dimension)
+    const known = this.#caches.get(key)
+    if (known !== undefined) return known
+    const scan = new ScanIndex(dimension, { fetch: (id) => this.#original(id) })
+    const made = { space: { collection, model, dimension }, scan }
+    this.#caches.set(key, made)
+    return made
+  }
+
+  #original(id: string): Float32Array | undefined {
+    const row = this.#connection.get<{ vector: Uint8Array }>(
+      'SELECT vector FROM embeddings WHERE id = ?',
+      id,
+    )
+    return row === undefined ? undefined : decodeVector(row.vector)
+  }
+}
+
+/** Changes read at once, vectors included. */
+const CHANGES_MAX = 256
+
+interface Change {
+  id: string
+  seq: number
+  collection: Collection | null
+  model: string | null
+  dimension: number | null
+  vector: Uint8Array | null
+}
+
+const keyOf = (collection: string, model: string, dimension: number): string =>
+  `${collection} ${model} ${dimension}`

@@ -1,0 +1,325 @@
+import { AgentDBError, preview } from '../../schema/errors.ts'
+import { DIMENSION_MAX } from '../../schema/values/vector.ts'
+import { KthLargest } from './best-k.ts'
+import { encode, encodeQuery, SLACK } from './codes.ts'
+import { newKernels, type Kernels } from './kernels.ts'
+import type { Neighbour } from './neighbour.ts'
+import { OriginalVectors } from './original-vectors.ts'
+
+export interface ScanIndexOptions {
+  /** Bytes of original vectors that are kept beside the codes; beyond, `fetch` is asked. Default: 256 MiB. */
+  readonly originalBytesMax?: number | undefined
+  /** The vector of an id as it was last set. Without it all originals are kept, whatever they take. */
+  readonly fetch?: FetchVector | undefined
+  /** Where codes are kept and multiplied. Default: WebAssembly where it runs. */
+  readonly kernels?: (() => Kernels) | undefined
+}
+
+/** Undefined where there is no such vector any more: it is left out of the results. */
+export type FetchVector = (id: string) => Float32Array | undefined
+
+/** Some of the vectors: a list of their ids, or a test of an id. */
+export type Among = Iterable<string> | ((id: string) => boolean)
+
+/** What a search found and what it took. */
+export interface Scanned {
+  /** Best first; of equals the lower id. */
+  readonly neighbours: Neighbour[]
+  /** Vectors whose codes were compared. */
+  readonly scanned: number
+  /** Vectors whose original was compared, because their codes left it open. */
+  readonly rescored: number
+}
+
+export const ORIGINAL_BYTES_MAX = 256 * 1024 * 1024
+
+/** Rows whose dot products are computed in one call: 16 KB of results stay in the nearest cache. */
+const BLOCK = 4096
+
+/**
+ * Exact nearest neighbours by cosine: a scan of int8 codes, then the originals of those that may be among the best.
+ *
+ *     query ──▶ codes of every row ──▶ cosine ± error ──▶ rows whose upper bound reaches ──▶ exact cosine ──▶ k best
+ *               1 byte a dimension     (kept per row)     the k-th best lower bound          of originals
+ *
+ * No recall is lost: the error of each row's codes is known, not guessed. Memory per vector: its dimension rounded up to
+ * 16 bytes of codes, 16 bytes of numbers, about 100 of id, and 4 bytes a dimension while originals are kept.
+ *
+ * @example
+ * const index = new ScanIndex(384)
+ * index.set('a', vector)
+ * index.search(query, 10)
+ */
+export class ScanIndex {
+  readonly dimension: number
+  readonly #rows = new Map<string, number>()
+  readonly #ids: string[] = []
+  readonly #kernels: Kernels
+  readonly #originals: OriginalVectors
+  /** Bytes of a row of codes. */
+  readonly #stride: number
+  readonly #at: Layout
+  #scales = new Float32Array(64)
+  #errors = new Float32Array(64)
+  #norms = new Float64Array(64)
+
+  /** @throws AgentDBError `INVALID_OPTION` */
+  constructor(dimension: number, options: ScanIndexOptions = {}) {
+    if (!(Number.isInteger(dimension) && dimension >= 1 && dimension <= DIMENSION_MAX)) {
+      const range = `a whole number from 1 to ${DIMENSION_MAX}`
+      throw new AgentDBError('INVALID_OPTION', `dimension must be ${range}, got ${dimension}`)
+    }
+    this.dimension = dimension
+    this.#stride = Math.ceil(dimension / 16) * 16
+    this.#at = layout(this.#stride)
+    const { kernels = newKernels, fetch, originalBytesMax = ORIGINAL_BYTES_MAX } = options
+    this.#kernels = kernels()
+    this.#originals = new OriginalVectors(dimension, kernels, {
+      fetch,
+      bytesMax: fetch === undefined ? Number.POSITIVE_INFINITY : originalBytesMax,
+    })
+  }
+
+  get size(): number {
+    return this.#ids.length
+  }
+
+  /** Bytes of codes and originals, room to grow included, ids not. */
+  get memoryBytes(): number {
+    const numbers = this.#scales.byteLength + this.#errors.byteLength + this.#norms.byteLength
+    return this.#kernels.buffer.byteLength + this.#originals.memoryBytes + numbers
+  }
+
+  get keepsOriginals(): boolean {
+    return this.#originals.areKept
+  }
+
+  has(id: string): boolean {
+    return this.#rows.has(id)
+  }
+
+  /** Some of the vectors, spread evenly over the rows. */
+  sample(count: number): { id: string; vector: Float32Array }[] {
+    const step = Math.max(1, this.size / count)
+    const found: { id: string; vector: Float32Array }[] = []
+    for (let at = 0; at < this.size && found.length < count; at += step) {
+      const row = Math.floor(at)
+      const id = this.#ids[row] as string
+      const vector = this.#originals.vector(row, id)
+      if (vector !== undefined) found.push({ id, vector })
+    }
+    return found
+  }
+
+  /**
+   * Adds a vector, or replaces it. A vector of zeros has no direction: it is found with score 0.
+   *
+   * @throws AgentDBError `INVALID_VALUE` for NaN, infinities and other dimensions, `INDEX_FULL`; nothing has changed then
+   */
+  set(id: string, vector: Float32Array): void {
+    this.#mustFit(vector)
+    const row = this.#rows.get(id) ?? this.#ids.length
+    this.#kernels.ensure(this.#at.codes + (row + 1) * this.#stride)
+    this.#originals.set(row, vector)
+    this.#growNumbers(row + 1)
+    const codes = new Int8Array(this.#kernels.buffer, this.#addressOf(row), this.dimension)
+    const { norm, scale, error } = encode(vector, codes)
+    this.#norms[row] = norm
+    this.#scales[row] = scale
+    this.#errors[row] = error
+    if (row === this.#ids.length) {
+      this.#ids.push(id)
+      this.#rows.set(id, row)
+    }
+  }
+
+  /** The last row takes the place of the one that goes. */
+  delete(id: string): boolean {
+    const row = this.#rows.get(id)
+    if (row === undefined) return false
+    const last = this.#ids.length - 1
+    const moved = this.#ids[last]
+    if (moved !== undefined && last !== row) {
+      const from = this.#addressOf(last)
+      new Int8Array(this.#kernels.buffer).copyWithin(
+        this.#addressOf(row),
+        from,
+        from + this.#stride,
+      )
+      this.#originals.move(last, row)
+      for (const numbers of [this.#norms, this.#scales, this.#errors])
+        numbers[row] = numbers[last] as number
+      this.#ids[row] = moved
+      this.#rows.set(moved, row)
+    }
+    this.#ids.pop()
+    this.#rows.delete(id)
+    return true
+  }
+
+  /** The `k` nearest, best first; of equals the lower id. `among` limits it to some ids; see {@link scan}. */
+  search(query: Float32Array, k: number, among?: Among): Neighbour[] {
+    return this.scan(query, k, among).neighbours
+  }
+
+  /**
+   * As {@link search}, telling what it took. With a list of ids only they are compared, unknown ones ignored: for a small
+   * part of the vectors. With a test all are, and it is asked of those that come near enough: for a larger part.
+   *
+   * @throws AgentDBError `INVALID_VALUE` for NaN, infinities and other dimensions, `INVALID_OPTION` for k
+   */
+  scan(query: Float32Array, k: number, among?: Among): Scanned {
+    this.#mustFit(query)
+    if (!(Number.isInteger(k) && k >= 1))
+      throw new AgentDBError('INVALID_OPTION', `k must be a whole number from 1, got ${preview(k)}`)
+    const isTest = typeof among === 'function'
+    const rows = among === undefined || isTest ? undefined : this.#rowsOf(among)
+    const accepts = isTest ? (row: number): boolean => among(this.#ids[row] as string) : undefined
+    const candidates = new Candidates(k, accepts)
+    this.#compareCodes(query, rows, candidates)
+    return { ...this.#rescore(query, k, candidates), scanned: rows?.length ?? this.size }
+  }
+
+  #compareCodes(query: Float32Array, rows: Uint32Array | undefined, found: Candidates): void {
+    const { codes, query: at, out, rows: list } = this.#at
+    const kernels = this.#kernels
+    kernels.ensure(codes)
+    const { buffer } = kernels
+    const probe = encodeQuery(query, new Int16Array(buffer, at, this.dimension))
+    const dots = new Int32Array(buffer, out, BLOCK)
+    const picked = new Uint32Array(buffer, list, BLOCK)
+    const scanned = rows?.length ?? this.size
+    for (let from = 0; from < scanned; from += BLOCK) {
+      const count = Math.min(BLOCK, scanned - from)
+      if (rows === undefined) {
+        kernels.scan(this.#addressOf(from), this.#stride, at, count, out)
+      } else {
+        picked.set(rows.subarray(from, from + count))
+        kernels.gather(codes, this.#stride, at, list, count, out)
+      }
+      for (let i = 0; i < count; i++) {
+        const row = rows === undefined ? from + i : (picked[i] as number)
+        const near = (dots[i] as number) * (this.#scales[row] as number) * probe.scale
+        const error = this.#errors[row] as number
+        found.offer(row, near, error + (1 + error) * probe.error + SLACK)
+      }
+    }
+  }
+
+  /** Best upper bound first, until none left can reach the k-th best exact score. */
+  #rescore(
+    query: Float32Array,
+    k: number,
+    candidates: Candidates,
+  ): { neighbours: Neighbour[]; rescored: number } {
+    const best = new KthLargest(k)
+    const neighbours: Neighbour[] = []
+    let rescored = 0
+    this.#originals.ask(query)
+    for (const { row, upper } of candidates.bestFirst()) {
+      if (upper < best.floor) break
+      const id = this.#ids[row] as string
+      const score = this.#originals.cosine(row, id, this.#norms[row] as number)
+      rescored += 1
+      if (score === undefined) continue
+      best.offer(score)
+      if (score >= best.floor) neighbours.push({ id, score })
+    }
+    return { neighbours: neighbours.toSorted(byScore).slice(0, k), rescored }
+  }
+
+  /** Each once, in the order of memory, which is read faster than at random. */
+  #rowsOf(ids: Iterable<string>): Uint32Array {
+    const found: number[] = []
+    for (const id of ids) {
+      const row = this.#rows.get(id)
+      if (row !== undefined) found.push(row)
+    }
+    const rows = Uint32Array.from(found).toSorted()
+    let count = 0
+    for (let i = 0; i < rows.length; i++)
+      if (i === 0 || rows[i] !== rows[i - 1]) rows[count++] = rows[i] as number
+    return rows.subarray(0, count)
+  }
+
+  #mustFit(vector: Float32Array): void {
+    const { dimension } = this
+    if (vector.length !== dimension)
+      refuse(`a vector of ${dimension} dimensions is wanted, got ${vector.length}`)
+    for (let i = 0; i < dimension; i++) {
+      const component = vector[i] as number
+      if (component - component !== 0) refuse(`a vector has ${component} at ${i}`)
+    }
+  }
+
+  #addressOf(row: number): number {
+    return this.#at.codes + row * this.#stride
+  }
+
+  #growNumbers(rows: number): void {
+    const has = this.#scales.length
+    if (rows <= has) return
+    const scales = new Float32Array(has * 2)
+    const errors = new Float32Array(has * 2)
+    const norms = new Float64Array(has * 2)
+    scales.set(this.#scales)
+    errors.set(this.#errors)
+    norms.set(this.#norms)
+    this.#scales = scales
+    this.#errors = errors
+    this.#norms = norms
+  }
+}
+
+/** Addresses in the memory of the codes: scratch first, then the rows. */
+interface Layout {
+  readonly query: number
+  readonly out: number
+  readonly rows: number
+  readonly codes: number
+}
+
+function layout(stride: number): Layout {
+  const out = 2 * stride
+  const rows = out + 4 * BLOCK
+  return { query: 0, out, rows, codes: rows + 4 * BLOCK }
+}
+
+/** Rows that may be among the k best. */
+class Candidates {
+  readonly #lowest: KthLargest
+  readonly #accepts: ((row: number) => boolean) | undefined
+  readonly #rows: number[] = []
+  readonly #uppers: number[] = []
+
+  constructor(k: number, accepts?: (row: number) => boolean) {
+    this.#lowest = new KthLargest(k)
+    this.#accepts = accepts
+  }
+
+  offer(row: number, near: number, error: number): void {
+    const { floor } = this.#lowest
+    const upper = near + error
+    if (upper < floor) return
+    // Asked last: few rows come near enough, and it looks up an id.
+    if (this.#accepts?.(row) === false) return
+    this.#rows.push(row)
+    this.#uppers.push(upper)
+    if (near - error > floor) this.#lowest.offer(near - error)
+  }
+
+  bestFirst(): { row: number; upper: number }[] {
+    const { floor } = this.#lowest
+    const uppers = this.#uppers
+    return this.#rows
+      .map((row, i) => ({ row, upper: uppers[i] as number }))
+      .filter(({ upper }) => upper >= floor)
+      .toSorted((a, b) => b.upper - a.upper)
+  }
+}
+
+const byScore = (a: Neighbour, b: Neighbour): number => b.score - a.score || (a.id < b.id ? -1 : 1)
+
+function refuse(message: string): never {
+  throw new AgentDBError('INVALID_VALUE', `vector index: ${message}`)
+}
