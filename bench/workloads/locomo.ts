@@ -184,8 +184,9 @@ async function storeOf({ sessions }: Talk, embed: Embed): Promise<Store> {
     await db.embeddings.putMany(
       said.map((turn) => ({
         collection: 'conversation_embeddings',
-        content: `${date} ${turn}`,
-        payload: { conversation_id: id },
+        content: turn,
+        // Words find the date, vectors are of what was said.
+        payload: { conversation_id: id, title: date },
       })),
     )
   }

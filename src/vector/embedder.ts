@@ -24,7 +24,7 @@ export const hashingEmbedder: Embedder = {
   model: `hashing-${HASHING_DIMENSION}`,
   embed: (texts) => texts.map(hashText),
   // It knows what words know, less well: chosen on LoCoMo, see docs/decisions/0011.
-  vectorWeight: 0.2,
+  vectorWeight: 0.05,
 }
 
 const word = /[\p{L}\p{N}_]+/gu

@@ -37,8 +37,8 @@ test('search finds by words, by vectors and by both, over several kinds of rows'
   const ended = await run.ended
   expect(ended).toMatchObject({ code: 0, stderr: '' })
   expect(ended.stdout.split('\n').slice(0, 5)).toEqual([
-    'incidents: Checkout answers **slowly**',
     'messages: the **checkout** is **slow** again',
+    'incidents: **Checkout** answers slowly',
     'documentation_embeddings: If the **checkout** is **slow**, look at the pool of connections first.',
     'talks: Night shift',
     'code: {',
