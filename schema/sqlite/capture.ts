@@ -297,9 +297,11 @@ const conversationStatistics: readonly string[] = [
 ]
 
 const nextChange = '(SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes)'
+/** As many bits as JavaScript counts exactly. */
+const newStamp = `random() & ${Number.MAX_SAFE_INTEGER}`
 const noteChange = (row: 'OLD' | 'NEW', gone: 0 | 1): string =>
-  `INSERT INTO embedding_changes (id, seq, gone) VALUES (${row}.id, ${nextChange}, ${gone})
-    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;`
+  `INSERT INTO embedding_changes (id, seq, gone, stamp) VALUES (${row}.id, ${nextChange}, ${gone}, ${newStamp})
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;`
 
 const embeddingChanges: readonly string[] = [
   trigger('embeddings_change_insert', 'AFTER INSERT ON embeddings', '1', noteChange('NEW', 0)),

@@ -20,7 +20,8 @@
  * - `sync_kept_tx`, `sync_kept_log`: transactions that the centre took, for as long as it may yet lose them; the patch of
  *   an inserted row that never changes is left out, since the row is there
  * - `sync_lost`: rows that are not here any more because the centre has lost them, until they come back
- * - `embedding_changes`: the change sequence that vector caches follow; runs while a batch is applied, too
+ * - `embedding_changes`: the change sequence that vector caches follow; runs while a batch is applied, too. `stamp` is
+ *   random, 53 bits: a store that was put back to an earlier copy gives numbers again, but no stamp
  */
 export const syncTables: readonly string[] = [
   `CREATE TABLE sync_state (
@@ -155,7 +156,8 @@ export const syncTables: readonly string[] = [
   `CREATE TABLE embedding_changes (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL UNIQUE,
-  gone INTEGER NOT NULL
+  gone INTEGER NOT NULL,
+  stamp INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID`,
   `CREATE TABLE schema_migrations (
   version INTEGER PRIMARY KEY,

@@ -5,8 +5,13 @@ import { decodeVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { Embedder } from '../vector/embedder.ts'
 import { ExactIndex } from '../vector/exact-index.ts'
+import type { Place } from '../vector/graph/change-source.ts'
+import type { GraphIndex } from '../vector/graph-index.ts'
 import { payloadCondition, type PayloadFilter } from './payload-filter.ts'
 import { validated, type SearchOptions, type SearchResult } from './search-options.ts'
+
+/** The graph of some vectors, where there is one by now. It may be another one each time. */
+export type GraphSource = (place: Place) => GraphIndex | undefined
 
 interface Cache {
   readonly index: ExactIndex
@@ -23,11 +28,13 @@ export class VectorSearch {
   readonly #embedder: Embedder
   readonly #caches = new Map<string, Cache>()
   readonly #placeOf = new Map<string, string>()
+  readonly #graphs: GraphSource
   #watermark = 0
 
-  constructor(connection: Connection, embedder: Embedder) {
+  constructor(connection: Connection, embedder: Embedder, graphs: GraphSource = () => undefined) {
     this.#connection = connection
     this.#embedder = embedder
+    this.#graphs = graphs
   }
 
   async search(options: SearchOptions): Promise<SearchResult[]> {
@@ -38,6 +45,8 @@ export class VectorSearch {
       this.#caches.get(place(collection, probe.model, probe.vector.length)) ??
       this.#only(collection, probe)
     if (cache === undefined) return []
+    // The planner is to choose; asking starts the graph of a place that has become large.
+    this.#graphs({ collection, model: cache.model, dimension: cache.index.dimension })
     const among = filter === undefined ? undefined : this.#allowed(collection, filter)
     const found = cache.index.search(probe.vector, k, among)
     return found
