@@ -69,6 +69,12 @@ export function isWholeHnswlibFile(path: string): Promise<boolean> {
   })
 }
 
+export function hnswlibNodeCount(path: string): Promise<number> {
+  return Window.over(path, async (window) =>
+    Number((await window.piece(16, 8))?.readBigUInt64LE() ?? 0),
+  )
+}
+
 const USEARCH_HEAD_BYTES = 64
 const USEARCH_GRAPH_HEAD_BYTES = 40
 /** A node's key and level. */

@@ -1,6 +1,6 @@
 import type * as hnswlib from 'hnswlib-node'
 import type { EngineMatches, EngineSettings, VectorEngine } from './engine.ts'
-import { isWholeHnswlibFile } from './engine-files.ts'
+import { hnswlibNodeCount, isWholeHnswlibFile } from './engine-files.ts'
 
 export type Hnswlib = Pick<typeof hnswlib, 'HierarchicalNSW'>
 
@@ -30,7 +30,7 @@ export class HnswlibEngine implements VectorEngine {
 
   add(label: number, vector: Float32Array): void {
     if (this.#count === this.#capacity) {
-      const capacity = Math.ceil(this.#capacity * GROWTH)
+      const capacity = Math.max(CAPACITY_FIRST, Math.ceil(this.#capacity * GROWTH))
       this.#index.resizeIndex(capacity)
       this.#capacity = capacity
     }
@@ -64,6 +64,8 @@ export class HnswlibEngine implements VectorEngine {
   }
 
   async load(path: string, tombstones: number): Promise<void> {
+    // An empty graph comes back without room for anything, and cannot be given any: it frees the memory twice.
+    if ((await hnswlibNodeCount(path)) === 0) return
     await this.#index.readIndex(path)
     this.#count = this.#index.getCurrentCount()
     this.#capacity = this.#index.getMaxElements()
