@@ -7,6 +7,7 @@ import { oneRowApply } from './one-row-apply.ts'
 import { pushRate } from './push-rate.ts'
 import { reconcile } from './reconcile.ts'
 import { vectorExact } from './vector-exact.ts'
+import { vectorGraph } from './vector-graph.ts'
 import { wire } from './wire.ts'
 import type { Workload } from './workload.ts'
 
@@ -16,6 +17,7 @@ export const workloads: readonly Workload[] = [
   batchInsert,
   durableInsert,
   vectorExact,
+  vectorGraph,
   pushRate,
   agentLatency,
   liveStreams,

@@ -11,7 +11,7 @@ import {
 } from '../vector/graph/change-source.ts'
 
 /** A slice ends when either is used up: the agent's thread is held no longer than that. */
-const SLICE_MS = 3
+const SLICE_MS = 2
 const SLICE_BYTES = 256 * 1024
 
 interface ChangeRow {
