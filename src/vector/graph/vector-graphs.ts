@@ -13,7 +13,7 @@ export const vectorIndexes = ['auto', 'exact', ...engineNames] as const
 export type VectorIndex = (typeof vectorIndexes)[number]
 
 /** Of the engines that are installed `auto` takes the first (docs/decisions/0010). */
-const preferred: readonly EngineName[] = ['hnswlib', 'usearch']
+const preferred: readonly EngineName[] = ['usearch', 'hnswlib']
 
 /** Vectors from which a place gets a graph: below, an exact scan is as fast and needs nothing. */
 export const GRAPH_THRESHOLD = 10_000
