@@ -6,7 +6,7 @@ import {
   type EngineSettings,
   type VectorEngine,
 } from '../../src/vector/graph/engine.ts'
-import { Graph, REBUILD_SHARE } from '../../src/vector/graph/graph.ts'
+import { deadLabels, Graph, REBUILD_SHARE } from '../../src/vector/graph/graph.ts'
 import { GRAPH_EF_MAX, GRAPH_K_MAX } from '../../src/vector/graph/guards.ts'
 import { loadEngine } from '../../src/vector/graph/load-engine.ts'
 import { errorOf, scratchFolder } from '../support/store.ts'
@@ -134,6 +134,22 @@ describe.each(engineNames)('a graph of %s', (name) => {
     expect(graph.nextLabel).toBe(100)
   })
 
+  test('goes on through thousands of deletes and adds', () => {
+    const [graph, vectors] = filled(200)
+    const random = seededRandom(6)
+    for (let n = 0; n < 6000; n++) {
+      const id = `v${n % 200}`
+      const vector = randomVector(random, DIMENSION)
+      graph.delete(id)
+      graph.set(id, n, vector)
+      vectors.set(id, vector)
+    }
+    expect([graph.size, graph.isWorn]).toEqual([200, true])
+    const query = randomVector(random, DIMENSION)
+    expect(graph.search(query, 10, 400)).toHaveLength(10)
+    expect(meanRecall(graph, vectors, 400)).toBeGreaterThan(0.95)
+  })
+
   test('is worn once tombstones are more than a fifth', () => {
     const [graph] = filled(1000)
     const most = 1000 * REBUILD_SHARE
@@ -230,8 +246,9 @@ describe.each(engineNames)('a graph of %s', (name) => {
     await graph.engine.save(path)
     expect(await graph.engine.isWhole(path)).toBe(true)
     const loaded = newGraph()
-    await loaded.engine.load(path, graph.tombstones)
-    expect(loaded.restore([...graph.entries()], graph.nextLabel)).toBe(true)
+    const entries = [...graph.entries()]
+    await loaded.engine.load(path, deadLabels(entries, graph.nextLabel))
+    expect(loaded.restore(entries, graph.nextLabel)).toBe(true)
     const query = randomVector(seededRandom(4), DIMENSION)
     expect(loaded.search(query, 50, 100)).toEqual(graph.search(query, 50, 100))
     expect([loaded.size, loaded.tombstones]).toEqual([1700, 300])
@@ -249,7 +266,7 @@ describe.each(engineNames)('a graph of %s', (name) => {
     await graph.engine.save(folder.file('graph'))
     expect(await graph.engine.isWhole(folder.file('graph'))).toBe(true)
     const loaded = newGraph()
-    await loaded.engine.load(folder.file('graph'), 0)
+    await loaded.engine.load(folder.file('graph'), [])
     const vector = randomVector(seededRandom(4), DIMENSION)
     loaded.set('x', 1, vector)
     expect(loaded.search(vector, 1, 10)).toMatchObject([{ id: 'x' }])

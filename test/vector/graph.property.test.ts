@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { pick, seededRandom, wholeBelow, type Random } from '../../bench/support/random.ts'
 import { AgentDBError } from '../../src/index.ts'
 import { engineNames, type EngineName } from '../../src/vector/graph/engine.ts'
-import { Graph } from '../../src/vector/graph/graph.ts'
+import { deadLabels, Graph } from '../../src/vector/graph/graph.ts'
 import { loadEngine } from '../../src/vector/graph/load-engine.ts'
 import { GraphRun, place, putVectors } from '../support/graphs.ts'
 import { connectionOf, openStore, scratchFolder } from '../support/store.ts'
@@ -92,8 +92,9 @@ class Pair {
     await graph.engine.save(path)
     expect(await graph.engine.isWhole(path)).toBe(true)
     const loaded = newGraph(this.#name)
-    await loaded.engine.load(path, graph.tombstones)
-    expect(loaded.restore([...graph.entries()], graph.nextLabel)).toBe(true)
+    const entries = [...graph.entries()]
+    await loaded.engine.load(path, deadLabels(entries, graph.nextLabel))
+    expect(loaded.restore(entries, graph.nextLabel)).toBe(true)
     this.graph = loaded
   }
 

@@ -37,7 +37,6 @@ export interface CacheHeader extends CacheIdentity {
   readonly watermark: number
   readonly count: number
   readonly nextLabel: number
-  readonly tombstones: number
 }
 
 export type CacheRead =
@@ -199,8 +198,8 @@ async function copyEngine(
 function parseHeader(bytes: Buffer): CacheHeader | undefined {
   try {
     const header = JSON.parse(bytes.toString('utf8')) as CacheHeader
-    const { generation, watermark, count, nextLabel, tombstones } = header
-    const numbers = [generation, watermark, count, nextLabel, tombstones]
+    const { generation, watermark, count, nextLabel } = header
+    const numbers = [generation, watermark, count, nextLabel]
     return numbers.every((n) => Number.isSafeInteger(n) && n >= 0) ? header : undefined
   } catch {
     return undefined

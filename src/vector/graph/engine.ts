@@ -32,8 +32,8 @@ export interface VectorEngine {
   save(path: string): Promise<void>
   /** Whether a file that {@link save} wrote is complete: neither library reports a full disk. */
   isWhole(path: string): Promise<boolean>
-  /** Reads what {@link save} wrote into this engine, which is empty; `path` exists and is known to be undamaged. */
-  load(path: string, tombstones: number): Promise<void>
+  /** Reads what {@link save} wrote into this engine, which is empty. `path` exists and is known to be undamaged. `dead`: what was removed before. */
+  load(path: string, dead: readonly number[]): Promise<void>
 }
 
 export type EngineAnswer =

@@ -164,6 +164,15 @@ export class Graph {
   }
 }
 
+/** Labels that the engine has and no row: each label below the next one was given once. */
+export function deadLabels(entries: readonly Entry[], nextLabel: number): number[] {
+  const isAlive = new Uint8Array(nextLabel)
+  for (const { label } of entries) if (label < nextLabel) isAlive[label] = 1
+  const dead: number[] = []
+  for (let label = 0; label < nextLabel; label++) if (isAlive[label] === 0) dead.push(label)
+  return dead
+}
+
 /** 53 bits of a vector's bits. */
 export function hashOf(vector: Float32Array): number {
   const words = new Uint32Array(vector.buffer, vector.byteOffset, vector.length)

@@ -63,7 +63,8 @@ export class HnswlibEngine implements VectorEngine {
     return isWholeHnswlibFile(path)
   }
 
-  async load(path: string, tombstones: number): Promise<void> {
+  async load(path: string, dead: readonly number[]): Promise<void> {
+    this.#tombstones = 0
     // An empty graph comes back without room for anything, and cannot be given any: it frees the memory twice.
     if ((await hnswlibNodeCount(path)) === 0) return
     await this.#index.readIndex(path)
@@ -71,7 +72,8 @@ export class HnswlibEngine implements VectorEngine {
     this.#capacity = this.#index.getMaxElements()
     // The library does not save it, and has 10 again.
     this.#ef = 10
-    this.#tombstones = tombstones
+    // The library kept the marks.
+    this.#tombstones = dead.length
   }
 
   #filled(vector: Float32Array): number[] {

@@ -5,7 +5,7 @@ import type { Neighbour } from '../neighbour.ts'
 import { readCache, writeCache, type CacheHeader, type CacheIdentity } from './cache-file.ts'
 import { IN_PLACE, NEWER } from './change-source.ts'
 import type { EngineAnswer, EngineName } from './engine.ts'
-import { Graph } from './graph.ts'
+import { deadLabels, Graph } from './graph.ts'
 import { loadEngine } from './load-engine.ts'
 import type { AnswerTo, Counts, OpenAnswer, Request, Saved } from './messages.ts'
 
@@ -80,7 +80,7 @@ export class HostedGraph {
       if (header.watermark > ask.head)
         return { refused: 'it is ahead of the rows', isLoaded: false }
       const graph = new Graph(ask.spec, engine.create)
-      await graph.engine.load(enginePath, header.tombstones)
+      await graph.engine.load(enginePath, deadLabels(entries, header.nextLabel))
       if (!graph.restore(entries, header.nextLabel))
         return { refused: 'its table contradicts itself', isLoaded: false }
       this.#graph = graph
@@ -147,7 +147,6 @@ export class HostedGraph {
       watermark: this.#watermark,
       count: graph.entryCount,
       nextLabel: graph.nextLabel,
-      tombstones: graph.tombstones,
     }
     const bytes = await writeCache({
       path,
