@@ -208,7 +208,7 @@ export class AgentDB {
    * the first search on. Whatever becomes of a graph, `search` answers: without one it compares exactly.
    *
    * @example
-   * for (const { collection, state, size, problem } of db.vectorGraphs()) console.log(collection, state, size, problem)
+   * const troubled = db.vectorGraphs().filter(({ state, problem }) => state !== 'ready' || problem !== undefined)
    */
   vectorGraphs(): GraphStatus[] {
     return this.#graphs.status()

@@ -2,9 +2,12 @@ import { statSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout } from 'node:timers/promises'
 import { AgentDB } from '../../src/index.ts'
+import { internalsOf } from '../../src/internals.ts'
+import { StoreChanges } from '../../src/search/store-changes.ts'
 import { engineNames, type EngineName } from '../../src/vector/graph/engine.ts'
 import { Graph } from '../../src/vector/graph/graph.ts'
 import { loadEngine } from '../../src/vector/graph/load-engine.ts'
+import { VectorGraphs } from '../../src/vector/graph/vector-graphs.ts'
 import { measuredRow, type BenchRow } from '../report/row.ts'
 import { median } from '../report/statistics.ts'
 import { vectorSource } from '../support/data.ts'
@@ -35,7 +38,7 @@ const collection = 'documentation_embeddings'
 export const vectorGraph = localWorkload<Parameters>({
   name: 'vector-graph',
   claim:
-    'a graph finds 99 % of the 10 nearest faster than the exact scan, and its event loop never waits 10 ms',
+    'a graph finds 99 % of the 10 nearest faster than the exact scan; the event loop waits 10 ms at most, at p99',
   sizes: {
     full: {
       sizes: [
@@ -62,7 +65,7 @@ export const vectorGraph = localWorkload<Parameters>({
     },
     tiny: {
       sizes: [[60, 8]],
-      watched: [10_000, 4],
+      watched: [300, 4],
       changes: 5,
       queries: 5,
       rounds: 2,
@@ -296,21 +299,29 @@ async function eventLoop(count: number, dimension: number): Promise<BenchRow[]> 
   const rows: BenchRow[] = []
   for (const vectorIndex of engineNames) {
     using folder = temporaryFolder()
-    await using db = await AgentDB.open({ path: folder.file('watched.db'), vectorIndex })
+    await using db = await AgentDB.open({ path: folder.file('watched.db'), vectorIndex: 'exact' })
+    const graphs = new VectorGraphs({
+      index: vectorIndex,
+      threshold: 1,
+      storePath: db.path,
+      storeId: 'bench',
+      source: new StoreChanges(internalsOf(db).connection),
+    })
     const next = vectorSource(seededRandom(4), dimension)
     for (let from = 0; from < count; from += PUT_ROWS) {
       const batch = Array.from(
-        { length: PUT_ROWS },
+        { length: Math.min(PUT_ROWS, count - from) },
         () => ({ collection, vector: next(), model: 'bench' }) as const,
       )
       await db.embeddings.putMany(batch)
     }
-    await db.search({ collection, vector: next(), k: K })
+    graphs.of(collection, 'bench', dimension)
     const startedAt = performance.now()
-    const busy = await delays(() => db.vectorGraphs()[0]?.saved !== undefined)
+    const busy = await delays(() => graphs.status()[0]?.saved !== undefined)
     const tookMs = performance.now() - startedAt
     const idleUntil = performance.now() + Math.min(tookMs, 2000)
     const idle = await delays(() => performance.now() > idleUntil)
+    await graphs.close()
     rows.push(
       measuredRow({
         name: `event loop delay while ${vectorIndex} builds and saves, ${count} x ${dimension}`,
