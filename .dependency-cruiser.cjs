@@ -124,7 +124,7 @@ module.exports = {
       name: 'driver-vector',
       severity: 'error',
       from: { path: '^(schema|src|sync|server)/', pathNot: '^src/vector/' },
-      to: { path: 'node_modules/(hnswlib-node|sqlite-vec)/' },
+      to: { path: 'node_modules/(hnswlib-node|usearch|sqlite-vec)/' },
     },
     {
       name: 'no-dev-deps-in-product',

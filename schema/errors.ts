@@ -23,6 +23,7 @@ export const errorCodes = [
   'WRONG_USER',
   'TRANSACTION_MISUSE',
   'TRANSACTION_ROLLED_BACK',
+  'VECTOR_INDEX_UNAVAILABLE',
   // sync, client side
   'TRANSACTION_REJECTED',
   'CONFLICT_PENDING',

@@ -18,6 +18,7 @@ import type {
   SearchResult,
 } from './search/search-options.ts'
 import { Search } from './search/search.ts'
+import { StoreChanges } from './search/store-changes.ts'
 import { Connection, type Synchronous } from './sqlite/connection.ts'
 import { fromSqlite } from './sqlite/errors.ts'
 import { StoreDialect } from './sqlite/kysely-dialect.ts'
@@ -26,6 +27,9 @@ import { initializeState, readIdentity } from './sqlite/store-state.ts'
 import type { LocalTransaction } from './transactions/local-transaction.ts'
 import { Transactions } from './transactions/transactions.ts'
 import { hashingEmbedder, type Embed } from './vector/embedder.ts'
+import type { GraphStatus } from './vector/graph/followed-graph.ts'
+import { isInstalled, packageOf } from './vector/graph/load-engine.ts'
+import { VectorGraphs, vectorIndexes, type VectorIndex } from './vector/graph/vector-graphs.ts'
 
 export interface OpenOptions {
   /** File of the store, made when absent; `':memory:'` for one that is gone on close. */
@@ -49,6 +53,11 @@ export interface OpenOptions {
    * Default: none.
    */
   readonly halfPrecision?: readonly Collection[] | undefined
+  /**
+   * How vectors are searched where there are many of them. `'auto'` (default): through an HNSW graph, if `hnswlib-node` or
+   * `usearch` is installed, exactly otherwise; `'hnswlib'` or `'usearch'`: with that one; `'exact'`: never through a graph.
+   */
+  readonly vectorIndex?: VectorIndex | undefined
   /** How long a write waits for another process that is writing. Default: 5000. */
   readonly busyTimeoutMs?: number | undefined
   /** Microseconds since 1970; for tests. */
@@ -99,6 +108,7 @@ export class AgentDB {
   readonly #connection: Connection
   readonly #transactions: Transactions
   readonly #search: Search
+  readonly #graphs: VectorGraphs
 
   private constructor(connection: Connection, options: OpenOptions) {
     const clock = options.clock ?? systemClock
@@ -145,7 +155,16 @@ export class AgentDB {
     this.placeholders = new Placeholders(connection)
     this.lostRows = new LostRows(connection)
     this.kysely = new Kysely<AgentDatabase>({ dialect: new StoreDialect(connection) })
-    this.#search = new Search(connection, embedder)
+    const graphs = new VectorGraphs({
+      index: options.vectorIndex ?? 'auto',
+      storePath: options.path,
+      storeId: identity.clientId,
+      source: new StoreChanges(connection),
+    })
+    this.#graphs = graphs
+    this.#search = new Search(connection, embedder, {
+      graphs: ({ collection, model, dimension }) => graphs.of(collection, model, dimension),
+    })
     registerInternals(this, { connection, clock })
   }
 
@@ -217,9 +236,22 @@ export class AgentDB {
     return this.#connection.isOpen
   }
 
-  /** Closes the file. Stop a running sync first. Closing twice is harmless. */
+  /**
+   * The graphs that vectors are searched through: one for each collection, model and dimension with many vectors, from
+   * the first search on. Whatever becomes of a graph, `search` answers: without one it compares exactly.
+   *
+   * @example
+   * const troubled = db.vectorGraphs().filter(({ state, problem }) => state !== 'ready' || problem !== undefined)
+   */
+  vectorGraphs(): GraphStatus[] {
+    return this.#graphs.status()
+  }
+
+  /** Closes the file; resolves once what its graphs learned is saved, too. Stop a running sync first. Closing twice is harmless. */
   async close(): Promise<void> {
+    const saved = this.#graphs.close()
     this.#connection.close()
+    await saved
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -235,6 +267,7 @@ const optionNames: ReadonlySet<string> = new Set([
   'embed',
   'embedModel',
   'halfPrecision',
+  'vectorIndex',
   'busyTimeoutMs',
   'clock',
 ])
@@ -249,7 +282,8 @@ function validateOptions(options: OpenOptions): void {
     if (!optionNames.has(name))
       refuse(`there is no option ${preview(name)}; there are ${[...optionNames].join(', ')}`)
   }
-  const { path, userId, agentId, synchronous, embed, halfPrecision = [], busyTimeoutMs } = options
+  const { path, userId, agentId, synchronous, embed, vectorIndex, busyTimeoutMs } = options
+  const { halfPrecision = [] } = options
   if (typeof path !== 'string' || path === '')
     refuse(`path must be a file name, got ${preview(path)}`)
   if (userId !== undefined && !isId(userId))
@@ -264,6 +298,15 @@ function validateOptions(options: OpenOptions): void {
     refuse(
       `halfPrecision must be a list of collections (${collections.join(', ')}), got ${preview(none ?? halfPrecision)}`,
     )
+  if (vectorIndex !== undefined) validateVectorIndex(vectorIndex)
   if (busyTimeoutMs !== undefined && !(Number.isInteger(busyTimeoutMs) && busyTimeoutMs >= 0))
     refuse(`busyTimeoutMs must be a whole number, got ${preview(busyTimeoutMs)}`)
+}
+
+function validateVectorIndex(vectorIndex: VectorIndex): void {
+  if (!vectorIndexes.includes(vectorIndex))
+    refuse(`vectorIndex must be ${vectorIndexes.join(', ')}, got ${preview(vectorIndex)}`)
+  if (vectorIndex === 'auto' || vectorIndex === 'exact' || isInstalled(vectorIndex)) return
+  const name = packageOf(vectorIndex)
+  refuse(`vectorIndex ${vectorIndex} needs the package ${name}: npm install ${name}`)
 }

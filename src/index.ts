@@ -71,3 +71,5 @@ export type {
 } from './transactions/local-transaction.ts'
 export { HASHING_DIMENSION, hashingEmbedder } from './vector/embedder.ts'
 export type { Embed, Embedder } from './vector/embedder.ts'
+export type { GraphStatus } from './vector/graph/followed-graph.ts'
+export type { VectorIndex } from './vector/graph/vector-graphs.ts'

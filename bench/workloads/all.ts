@@ -11,6 +11,7 @@ import { reconcile } from './reconcile.ts'
 import { textSearch } from './text-search.ts'
 import { vectorExact } from './vector-exact.ts'
 import { vectorScan } from './vector-scan.ts'
+import { vectorGraph } from './vector-graph.ts'
 import { wire } from './wire.ts'
 import type { Workload } from './workload.ts'
 
@@ -24,6 +25,7 @@ export const workloads: readonly Workload[] = [
   locomo,
   memory,
   vectorScan,
+  vectorGraph,
   pushRate,
   agentLatency,
   liveStreams,

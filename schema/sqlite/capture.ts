@@ -297,12 +297,15 @@ const conversationStatistics: readonly string[] = [
   ),
 ]
 
+/** As many bits as JavaScript counts exactly. */
+const newStamp = `random() & ${Number.MAX_SAFE_INTEGER}`
+
 /** Notes each change of a row in the sequence that its caches follow. */
 function changeNotes(table: string, watched: readonly string[], notes: string): string[] {
   const next = `(SELECT coalesce(max(seq), 0) + 1 FROM ${notes})`
   const note = (row: 'OLD' | 'NEW', gone: 0 | 1): string =>
-    `INSERT INTO ${notes} (id, seq, gone) VALUES (${row}.id, ${next}, ${gone})
-    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;`
+    `INSERT INTO ${notes} (id, seq, gone, stamp) VALUES (${row}.id, ${next}, ${gone}, ${newStamp})
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;`
   return [
     trigger(`${table}_change_insert`, `AFTER INSERT ON ${table}`, '1', note('NEW', 0)),
     trigger(`${table}_change_update`, `AFTER UPDATE ON ${table}`, changed(watched), note('NEW', 0)),

@@ -21,7 +21,8 @@
  *   an inserted row that never changes is left out, since the row is there
  * - `sync_lost`: rows that are not here any more because the centre has lost them, until they come back
  * - `embedding_changes`, `memory_changes`: the change sequences that vector caches of `embeddings` and `memory_items`
- *   follow; they run while a batch is applied, too
+ *   follow; they run while a batch is applied, too. `stamp` is random, 53 bits: a store that was put back to an earlier
+ *   copy gives numbers again, but no stamp
  */
 export const syncTables: readonly string[] = [
   `CREATE TABLE sync_state (
@@ -156,12 +157,14 @@ export const syncTables: readonly string[] = [
   `CREATE TABLE embedding_changes (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL UNIQUE,
-  gone INTEGER NOT NULL
+  gone INTEGER NOT NULL,
+  stamp INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID`,
   `CREATE TABLE memory_changes (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL UNIQUE,
-  gone INTEGER NOT NULL
+  gone INTEGER NOT NULL,
+  stamp INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID`,
   `CREATE TABLE schema_migrations (
   version INTEGER PRIMARY KEY,

@@ -149,13 +149,15 @@ CREATE TABLE sync_lost (
 CREATE TABLE embedding_changes (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL UNIQUE,
-  gone INTEGER NOT NULL
+  gone INTEGER NOT NULL,
+  stamp INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE memory_changes (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL UNIQUE,
-  gone INTEGER NOT NULL
+  gone INTEGER NOT NULL,
+  stamp INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE schema_migrations (
@@ -1502,20 +1504,20 @@ END;
 
 CREATE TRIGGER embeddings_change_insert AFTER INSERT ON embeddings WHEN 1
 BEGIN
-    INSERT INTO embedding_changes (id, seq, gone) VALUES (NEW.id, (SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes), 0)
-    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;
+    INSERT INTO embedding_changes (id, seq, gone, stamp) VALUES (NEW.id, (SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes), 0, random() & 9007199254740991)
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;
 END;
 
 CREATE TRIGGER embeddings_change_update AFTER UPDATE ON embeddings WHEN OLD.vector IS NOT NEW.vector OR OLD.payload IS NOT NEW.payload OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model
 BEGIN
-    INSERT INTO embedding_changes (id, seq, gone) VALUES (NEW.id, (SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes), 0)
-    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;
+    INSERT INTO embedding_changes (id, seq, gone, stamp) VALUES (NEW.id, (SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes), 0, random() & 9007199254740991)
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;
 END;
 
 CREATE TRIGGER embeddings_change_delete AFTER DELETE ON embeddings WHEN 1
 BEGIN
-    INSERT INTO embedding_changes (id, seq, gone) VALUES (OLD.id, (SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes), 1)
-    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;
+    INSERT INTO embedding_changes (id, seq, gone, stamp) VALUES (OLD.id, (SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes), 1, random() & 9007199254740991)
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;
 END;
 
 CREATE TRIGGER memory_trajectories_guard_key BEFORE UPDATE OF id ON memory_trajectories WHEN OLD.id IS NOT NEW.id
@@ -1710,20 +1712,20 @@ END;
 
 CREATE TRIGGER memory_items_change_insert AFTER INSERT ON memory_items WHEN 1
 BEGIN
-    INSERT INTO memory_changes (id, seq, gone) VALUES (NEW.id, (SELECT coalesce(max(seq), 0) + 1 FROM memory_changes), 0)
-    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;
+    INSERT INTO memory_changes (id, seq, gone, stamp) VALUES (NEW.id, (SELECT coalesce(max(seq), 0) + 1 FROM memory_changes), 0, random() & 9007199254740991)
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;
 END;
 
 CREATE TRIGGER memory_items_change_update AFTER UPDATE ON memory_items WHEN OLD.query_vector IS NOT NEW.query_vector OR OLD.text_vector IS NOT NEW.text_vector OR OLD.model IS NOT NEW.model OR OLD.superseded_by IS NOT NEW.superseded_by
 BEGIN
-    INSERT INTO memory_changes (id, seq, gone) VALUES (NEW.id, (SELECT coalesce(max(seq), 0) + 1 FROM memory_changes), 0)
-    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;
+    INSERT INTO memory_changes (id, seq, gone, stamp) VALUES (NEW.id, (SELECT coalesce(max(seq), 0) + 1 FROM memory_changes), 0, random() & 9007199254740991)
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;
 END;
 
 CREATE TRIGGER memory_items_change_delete AFTER DELETE ON memory_items WHEN 1
 BEGIN
-    INSERT INTO memory_changes (id, seq, gone) VALUES (OLD.id, (SELECT coalesce(max(seq), 0) + 1 FROM memory_changes), 1)
-    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone;
+    INSERT INTO memory_changes (id, seq, gone, stamp) VALUES (OLD.id, (SELECT coalesce(max(seq), 0) + 1 FROM memory_changes), 1, random() & 9007199254740991)
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;
 END;
 
 CREATE VIEW active_sessions AS
