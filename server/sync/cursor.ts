@@ -27,8 +27,6 @@ export interface PageMark {
   /** Number of the table that is being read, and the last of its rows that was: its id, after its parent's if it has one. */
   readonly table: number
   readonly after: readonly string[] | null
-  /** Nonce of the history in which reading began: pages show what came after the position, too, which no other need have. */
-  readonly life: string
   /** Rows so far, and how many there were at the beginning. */
   readonly rows: number
   readonly total: number

@@ -53,14 +53,13 @@ export async function beginHydration(
 ): Promise<{ from: Batch; mark: PageMark }> {
   const from = await latestBatch(database)
   if (from === undefined) throw new Error('bug in AgentDB: the centre has no batch')
-  return { from, mark: await firstMark(database, scope, from.nonce) }
+  return { from, mark: await firstMark(database, scope) }
 }
 
-/** The mark of a hydration that begins in a history and has read nothing yet: of all tables, or of some. */
+/** The mark of a hydration that has read nothing yet: of all tables, or of some. */
 export async function firstMark(
   database: Database,
   scope: Scope,
-  life: string,
   only?: readonly number[],
 ): Promise<PageMark> {
   const { principal } = scope
@@ -74,7 +73,7 @@ export async function firstMark(
     total += rows[0]?.count ?? 0
   }
   const tables = only === undefined ? {} : { tables: only }
-  return { table: allTables[0]?.number ?? 0, after: null, life, rows: 0, total, ...tables }
+  return { table: allTables[0]?.number ?? 0, after: null, rows: 0, total, ...tables }
 }
 
 /** Reads the next page into a batch; undefined when it was the last. */
