@@ -30,6 +30,8 @@ export interface PageMark {
   /** Rows so far, and how many there were at the beginning. */
   readonly rows: number
   readonly total: number
+  /** The history in which reading began: pages of two lives of the database may hold what went with the first. */
+  readonly history: string
   /** Numbers of the tables that are read, where it is not all. */
   readonly tables?: readonly number[] | undefined
   /** Why it is read, as every page says. */

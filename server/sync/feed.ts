@@ -53,7 +53,7 @@ interface PageStep {
 
 /** What was read is of no use any more: the whole scope is read from the beginning. */
 interface Restart {
-  readonly restart: PageReason
+  readonly restart: PageReason | undefined
   readonly principal: Principal
 }
 
@@ -162,7 +162,8 @@ export class Feed {
       const from = await batchAt(this.#database, position)
       if (from === undefined || position < (await floorOf(this.#database)))
         return { restart: reason, principal }
-      const mark = await firstMark(this.#database, this.#scope(request, principal), numbers)
+      const { nonce } = this.#mustHead()
+      const mark = await firstMark(this.#database, this.#scope(request, principal), nonce, numbers)
       return this.#page(request, { from, mark, principal, first: true, reason })
     })
   }
@@ -253,6 +254,9 @@ export class Feed {
   ): Promise<PullResponse> {
     // Another role means other rows, also on the pages that were read.
     if (principal.role !== cursor.scope) return this.#firstPage(request, principal, 'role_changed')
+    // Another life of the database: what the pages have from the one before may have gone with it.
+    if (mark.history !== this.#mustHead().nonce)
+      return this.#firstPage(request, principal, mark.reason)
     const from = await batchAt(this.#database, cursor.position)
     if (from === undefined || cursor.position < (await floorOf(this.#database)))
       return this.#firstPage(request, principal, 'history_pruned')
@@ -281,6 +285,7 @@ export class Feed {
     const head = await finishHydration(this.#database, builder, scope, from)
     if (from.position < (await floorOf(this.#database)))
       return { restart: 'history_pruned', principal }
+    if (head.nonce !== mark.history) return { restart: reason, principal }
     // The log up to the head is not looked at for the role any more.
     const now = await loadPrincipal(this.#database, request.claims)
     if (now.role !== principal.role) return { restart: 'role_changed', principal: now }
@@ -324,11 +329,13 @@ export class Feed {
     change: ScopeChange,
   ): Promise<PullResponse | Restart> {
     const builder = this.#builder(request, principal, change.lost)
+    const { nonce } = this.#mustHead()
     await readScopeChange(this.#database, builder, principal, change)
     // The log from the cursor on, up to a batch whose snapshot is later than what was read.
     await advance(this.#database, true)
     await this.#tail.refresh()
     const head = this.#mustHead()
+    if (head.nonce !== nonce) return { restart: 'role_changed', principal }
     const keys = [...keysOf(principal, request.clientId), ...change.lost]
     const entries = await this.#entries(cursor.position, head, keys)
     if (entries === undefined) return { restart: 'history_pruned', principal }

@@ -6,6 +6,7 @@ import { systemClock } from '../../../schema/values/timestamp.ts'
 import { SCHEMA_VERSION } from '../../../schema/version.ts'
 import { Database } from '../../../server/postgres/database.ts'
 import { prepareCentre } from '../../../server/postgres/prepare.ts'
+import { checksum } from '../../../server/sync/checksum.ts'
 import { signCursor, verifyCursor } from '../../../server/sync/cursor.ts'
 import { Feed, type PullRequest } from '../../../server/sync/feed.ts'
 import { LogTail } from '../../../server/sync/log-tail.ts'
@@ -164,6 +165,64 @@ describe('a client whose role was lowered', () => {
   })
 })
 
+describe('a row that was read, and then lost with a former life of the database,', () => {
+  /** A page of a scope whose reading began at the cursor. */
+  const pageAt = (token: string): string => {
+    const cursor = verifyCursor(token, secret)
+    const page = { table: 1, after: null, rows: 0, total: 1, history: cursor.nonce }
+    return signCursor({ ...cursor, page }, secret)
+  }
+
+  /** The database goes back to before the row, so that no log tells of its end. */
+  const lose = (id: string): Promise<void> =>
+    database.transaction(async (session) => {
+      await session.query('DELETE FROM incidents WHERE id = $1', [id])
+      await session.query('DELETE FROM sync.log WHERE id = $1', [id])
+      await session.query(`UPDATE sync.history SET started = 'a former life'`)
+    })
+
+  test('is on no page', async () => {
+    const { feed } = await newFeed()
+    const clientId = newId()
+    const { cursor } = await feed.pull(requestOf(clientId, undefined))
+    const id = await incident()
+    await holdBatches()
+    const pulled = feed.pull(requestOf(clientId, pageAt(cursor)))
+    await whileBatchIsAwaited(() => lose(id))
+    const answer = await pulled
+    expect(answer.page).toMatchObject({ first: true, last: true })
+    expect(rowsOf('incidents', answer)).not.toContain(id)
+  })
+
+  test('does not come with another role', async () => {
+    await setRole('viewer')
+    const id = await incident()
+    const { feed, tail } = await newFeed()
+    const stream = feed.live(requestOf(newId(), undefined, 60_000))
+    await stream.next()
+    await setRole('developer')
+    await tail.refresh()
+    await holdBatches()
+    const pulled = stream.next()
+    await whileBatchIsAwaited(() => lose(id))
+    const { value } = await pulled
+    if (value === undefined) throw new Error('the stream ended')
+    expect(value.page).toMatchObject({ first: true, last: true, reason: 'role_changed' })
+    expect(rowsOf('incidents', value)).not.toContain(id)
+    await stream.return()
+  })
+
+  test('is in no checksum', async () => {
+    const id = await incident()
+    await newFeed()
+    await holdBatches()
+    const sums = checksum(database, { userId, agentId: 'agent' }, SCHEMA_VERSION)
+    const refused = sums.catch((error: unknown) => error)
+    await whileBatchIsAwaited(() => lose(id))
+    expect(await refused).toMatchObject({ code: 'DATABASE_UNREACHABLE' })
+  })
+})
+
 test('a pull that waits ends with the next batch when the account is suspended', async () => {
   const { feed, tail } = await newFeed()
   const clientId = newId()
@@ -213,6 +272,14 @@ describe('whoever reads many rows waits its turn, and gives it back', () => {
 
   type Cursor = ReturnType<typeof verifyCursor>
 
+  const pageOf = (history: string): Cursor['page'] => ({
+    table: 1,
+    after: null,
+    rows: 0,
+    total: 1,
+    history,
+  })
+
   /** What makes a client with such a cursor read, and how often it is let in. */
   const cases: Record<string, { after: (cursor: Cursor) => Partial<Cursor>; turns: number }> = {
     'the tables that an upgrade gained': { after: () => ({ schema: 0 }), turns: 1 },
@@ -222,11 +289,15 @@ describe('whoever reads many rows waits its turn, and gives it back', () => {
     },
     'what another role reads': { after: () => ({ scope: 'viewer' }), turns: 1 },
     'the next page': {
-      after: () => ({ page: { table: 1, after: null, rows: 0, total: 1 } }),
+      after: ({ nonce }) => ({ page: pageOf(nonce) }),
       turns: 1,
     },
     'all, since its role changed between pages': {
-      after: () => ({ scope: 'viewer', page: { table: 1, after: null, rows: 0, total: 1 } }),
+      after: ({ nonce }) => ({ scope: 'viewer', page: pageOf(nonce) }),
+      turns: 1,
+    },
+    'all, since the database was started again between pages': {
+      after: () => ({ page: pageOf(newId()) }),
       turns: 1,
     },
   }
