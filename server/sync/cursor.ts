@@ -27,11 +27,11 @@ export interface PageMark {
   /** Number of the table that is being read, and the last of its rows that was: its id, after its parent's if it has one. */
   readonly table: number
   readonly after: readonly string[] | null
-  /** Nonce of the history in which reading began: pages show what came after the position, too, which no other need have. */
-  readonly life: string
   /** Rows so far, and how many there were at the beginning. */
   readonly rows: number
   readonly total: number
+  /** The history in which reading began: pages of two lives of the database may hold what went with the first. */
+  readonly history: string
   /** Numbers of the tables that are read, where it is not all. */
   readonly tables?: readonly number[] | undefined
   /** Why it is read, as every page says. */

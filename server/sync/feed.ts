@@ -17,7 +17,7 @@ import {
 } from './hydrate.ts'
 import { readLog, type LogEntry } from './log-entry.ts'
 import type { LogTail } from './log-tail.ts'
-import { advance, batchAt, isOfThisHistory, latestBatch, type Batch } from './positions.ts'
+import { advance, batchAt, isOfThisHistory, type Batch } from './positions.ts'
 import { keysOf, loadPrincipal, type ClientBindings, type Principal } from './principal.ts'
 import { PullBuilder } from './pull-response.ts'
 import {
@@ -162,8 +162,8 @@ export class Feed {
       const from = await batchAt(this.#database, position)
       if (from === undefined || position < (await floorOf(this.#database)))
         return { restart: reason, principal }
-      const scope = this.#scope(request, principal)
-      const mark = await firstMark(this.#database, scope, this.#mustHead().nonce, numbers)
+      const { nonce } = this.#mustHead()
+      const mark = await firstMark(this.#database, this.#scope(request, principal), nonce, numbers)
       return this.#page(request, { from, mark, principal, first: true, reason })
     })
   }
@@ -254,12 +254,12 @@ export class Feed {
   ): Promise<PullResponse> {
     // Another role means other rows, also on the pages that were read.
     if (principal.role !== cursor.scope) return this.#firstPage(request, principal, 'role_changed')
+    // Another life of the database: what the pages have from the one before may have gone with it.
+    if (mark.history !== this.#mustHead().nonce)
+      return this.#firstPage(request, principal, mark.reason)
     const from = await batchAt(this.#database, cursor.position)
     if (from === undefined || cursor.position < (await floorOf(this.#database)))
       return this.#firstPage(request, principal, 'history_pruned')
-    // The last page would begin anew: not after all others have been read.
-    if ((await latestBatch(this.#database))?.nonce !== mark.life)
-      return this.#firstPage(request, principal, mark.reason)
     return this.#admitted(request, () =>
       this.#page(request, { from, mark, principal, first: false, reason: mark.reason }),
     )
@@ -283,10 +283,9 @@ export class Feed {
     }
     const rows = mark.rows + builder.rows
     const head = await finishHydration(this.#database, builder, scope, from)
-    // A database that went back may still have the position where this began, and not all that the pages have shown.
-    if (head.nonce !== mark.life) return { restart: reason, principal }
     if (from.position < (await floorOf(this.#database)))
       return { restart: 'history_pruned', principal }
+    if (head.nonce !== mark.history) return { restart: reason, principal }
     // The log up to the head is not looked at for the role any more.
     const now = await loadPrincipal(this.#database, request.claims)
     if (now.role !== principal.role) return { restart: 'role_changed', principal: now }
@@ -330,14 +329,13 @@ export class Feed {
     change: ScopeChange,
   ): Promise<PullResponse | Restart> {
     const builder = this.#builder(request, principal, change.lost)
-    const life = this.#mustHead().nonce
+    const { nonce } = this.#mustHead()
     await readScopeChange(this.#database, builder, principal, change)
     // The log from the cursor on, up to a batch whose snapshot is later than what was read.
     await advance(this.#database, true)
     await this.#tail.refresh()
     const head = this.#mustHead()
-    // What was read may be of a life that is lost.
-    if (head.nonce !== life) return { restart: 'role_changed', principal }
+    if (head.nonce !== nonce) return { restart: 'role_changed', principal }
     const keys = [...keysOf(principal, request.clientId), ...change.lost]
     const entries = await this.#entries(cursor.position, head, keys)
     if (entries === undefined) return { restart: 'history_pruned', principal }

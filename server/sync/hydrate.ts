@@ -1,5 +1,6 @@
 import { gainedBetween } from '../../schema/columns-at.ts'
 import { agentColumns, type TableDefinition } from '../../schema/define.ts'
+import { AgentDBError } from '../../schema/errors.ts'
 import { profileKey, roleAccess, userKey } from '../../schema/role-access.ts'
 import { allTables, mustTable, tableOfNumber } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
@@ -56,11 +57,11 @@ export async function beginHydration(
   return { from, mark: await firstMark(database, scope, from.nonce) }
 }
 
-/** The mark of a hydration that begins in a history and has read nothing yet: of all tables, or of some. */
+/** The mark of a hydration that has read nothing yet: of all tables, or of some. */
 export async function firstMark(
   database: Database,
   scope: Scope,
-  life: string,
+  history: string,
   only?: readonly number[],
 ): Promise<PageMark> {
   const { principal } = scope
@@ -74,7 +75,7 @@ export async function firstMark(
     total += rows[0]?.count ?? 0
   }
   const tables = only === undefined ? {} : { tables: only }
-  return { table: allTables[0]?.number ?? 0, after: null, life, rows: 0, total, ...tables }
+  return { table: allTables[0]?.number ?? 0, after: null, rows: 0, total, history, ...tables }
 }
 
 /** Reads the next page into a batch; undefined when it was the last. */
@@ -110,7 +111,11 @@ export async function readPage(
   })
 }
 
-/** What a page is completed with at the end: what became of the client's own writes, and the log from the beginning on. */
+/**
+ * What a page is completed with at the end: what became of the client's own writes, and the log from the beginning on.
+ * Where the batch is of another history than the mark, the pages are of no use: the database may have gone back, and of
+ * what went with that no log tells.
+ */
 export async function finishHydration(
   database: Database,
   builder: PullBuilder,
@@ -135,7 +140,9 @@ export async function readScope(
   const { from, mark } = await beginHydration(database, scope)
   for (let at: PageMark | undefined = mark; at !== undefined;)
     at = await readPage(database, builder, scope, at)
-  return finishHydration(database, builder, scope, from)
+  const to = await finishHydration(database, builder, scope, from)
+  if (to.nonce === mark.history) return to
+  throw new AgentDBError('DATABASE_UNREACHABLE', 'the database of the centre was started again')
 }
 
 interface PageBounds {

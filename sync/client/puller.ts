@@ -46,6 +46,7 @@ export class Puller {
   readonly #options: PullerOptions
   #waiting: AbortController | undefined
   #isStreaming = false
+  #applying: Promise<unknown> = Promise.resolve()
 
   constructor(options: PullerOptions) {
     this.#options = options
@@ -110,9 +111,12 @@ export class Puller {
         if (isOver()) return
         onBatch()
         const isApplied = await this.#apply(batch, from, slices)
-        // Passed over though the store is not there yet: what follows it would be, too. It is asked for again.
-        if (!isApplied && batch.position > this.cursor().position) return
-        from = { ...from, nonce: batch.nonce, position: batch.position, cursor: batch.cursor }
+        // Passed over though the store has not seen it: what follows it would be, too. It is asked for again.
+        if (!isApplied) return
+        from =
+          batch.page?.last === false
+            ? { ...from, cursor: batch.cursor }
+            : { ...from, nonce: batch.nonce, position: batch.position, cursor: batch.cursor }
       }
     } catch (error) {
       if (error instanceof NeedsWholeScopeSignal) return this.#pullWhole()
@@ -155,30 +159,31 @@ export class Puller {
    * another pull was faster (I4). Within it, rows that the store has already seen come once more as they are now.
    */
   async #apply(batch: PullResponse, from: StoreCursor, slices: Slices): Promise<boolean> {
-    if (batch.page?.first === true) await this.#options.onFirstPage(batch.nonce)
-    const now = this.cursor()
-    // A store that forked meanwhile is not who asked.
-    if (now.clientId !== from.clientId) return false
-    const isOneHistory = now.nonce === from.nonce || now.nonce === batch.nonce
-    const { page } = batch
-    this.#options.connection.setLoading(page?.last === false)
-    if (page === null) {
+    const { connection, isOver, onFirstPage, onProgress } = this.#options
+    if (batch.page?.first === true) await onFirstPage(batch.nonce)
+    return this.#alone(async () => {
+      if (isOver()) return false
+      const fit = fitOf(batch, from, this.cursor())
       // Beyond it already, by the stream: whoever asked has what it asked for.
-      if (isOneHistory && batch.position < now.position) return true
-      if (!isOneHistory || from.position > now.position) return false
-      // Of another history, which need not contain what has come since the store asked.
-      if (now.nonce !== batch.nonce && from.position !== now.position) return false
-      this.#applyNow(batch)
+      if (fit !== 'next') return fit === 'seen'
+      const { page } = batch
+      connection.setLoading(page?.last === false)
+      if (page === null) {
+        this.#applyNow(batch)
+        return true
+      }
+      await slices.apply(batch, from.cursor, (slice) => this.#applyNow(slice))
+      const { rows, total, reason = 'new', last: done } = page
+      if (!(page.first && done)) onProgress({ phase: 'hydrating', reason, rows, total, done })
       return true
-    }
-    // Pages follow each other; only a first one may come from anywhere.
-    if (!page.first && now.cursor !== from.cursor) return false
-    if (page.last && isOneHistory && batch.position < now.position) return false
-    await slices.apply(batch, from.cursor, (slice) => this.#applyNow(slice))
-    const { rows, total, reason = 'new', last: done } = page
-    if (!(page.first && done))
-      this.#options.onProgress({ phase: 'hydrating', reason, rows, total, done })
-    return true
+    })
+  }
+
+  /** One answer at a time: between two slices of a page no other may come in. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const next = this.#applying.catch(() => undefined).then(work)
+    this.#applying = next
+    return next
   }
 
   #applyNow(batch: PullResponse): void {
@@ -186,4 +191,23 @@ export class Puller {
     const at = timestampOfMicros(clock())
     onApplied(applyBatch(connection, readIdentity(connection), batch, at))
   }
+}
+
+/** What an answer is to a store that has gone on since it asked: what comes next, what it has, or of no use. */
+function fitOf(
+  { nonce, position, page }: PullResponse,
+  from: StoreCursor,
+  now: StoreCursor,
+): 'next' | 'seen' | 'late' {
+  // A store that forked meanwhile is not who asked.
+  if (now.clientId !== from.clientId) return 'late'
+  // Pages follow each other; only a first one may come from anywhere.
+  if (page?.first === false) return now.cursor === from.cursor ? 'next' : 'late'
+  // While the whole scope is read the rows are of no position that a span could follow.
+  if (page === null && now.hydrating) return 'late'
+  // Of another history, before or after the store's own; that one need not contain what has come since the store asked.
+  if (nonce !== now.nonce)
+    return now.nonce === from.nonce && now.position === from.position ? 'next' : 'late'
+  if (position < now.position) return page === null ? 'seen' : 'late'
+  return page === null && from.position > now.position ? 'late' : 'next'
 }

@@ -602,42 +602,6 @@ test('a store that was reading its scope for the first time begins again, withou
   expect(fresh.db.conversations.list()).toHaveLength(4)
 })
 
-test('a store that was reading its scope for the first time keeps nothing that only the lost centre had shown it', async () => {
-  const [conversation, title] = [newId(), 'long']
-  await centre.db
-    .insertInto('conversations')
-    .values({ id: conversation, user_id: ada.id, title })
-    .execute()
-  await sql`INSERT INTO messages (conversation_id, sequence_number, role, content)
-    SELECT ${conversation}::uuid, n, 'user', 'x' FROM generate_series(1, 11000) n`.execute(
-    centre.db,
-  )
-  const agentId = 'reader'
-  const path = folder.file(`${newId()}.db`)
-  /** Reads one page more; then its process ends. */
-  const readPage = async (): Promise<void> => {
-    const agent = await openAgent(centre, ada, { path, agentId })
-    let ended: Promise<void> | undefined
-    agent.sync.on('progress', () => void (ended ??= agent.close()))
-    await expect(agent.sync.now()).rejects.toMatchObject({ code: 'SYNC_STOPPED' })
-    await ended
-  }
-  // Where reading began the centre still knows when it went back, but not what was deleted before the second page.
-  await readPage()
-  await centre.backup()
-  await sql`DELETE FROM messages WHERE id IN (SELECT id FROM messages ORDER BY id OFFSET 7000 LIMIT 10)`.execute(
-    centre.db,
-  )
-  await readPage()
-  await centre.restore()
-  const agent = await openAgent(centre, ada, { path, agentId })
-  agents.push(agent)
-  await mustAgree(agent)
-  expect(connectionOf(agent.db).get<{ n: number }>('SELECT count(*) AS n FROM messages')?.n).toBe(
-    11_000,
-  )
-})
-
 /** A step of a program: numbers choose among the agents. */
 type Step =
   | { readonly do: 'say' | 'sync' | 'rename' | 'remove'; readonly agent: number }

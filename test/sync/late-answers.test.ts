@@ -1,12 +1,16 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { StoredRow } from '../../schema/codec.ts'
+import { agentColumns } from '../../schema/define.ts'
 import { AgentDBError } from '../../schema/errors.ts'
+import { mustTable } from '../../schema/tables.ts'
+import { newId } from '../../schema/values/id.ts'
 import { systemClock } from '../../schema/values/timestamp.ts'
 import type { AgentDB } from '../../src/index.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import { formerClients } from '../../sync/client/fork-store.ts'
 import { SyncEngine } from '../../sync/client/sync-engine.ts'
 import type { Transport } from '../../sync/client/transport.ts'
-import type { HealRequest, HealResponse } from '../../sync/protocol/messages.ts'
+import type { HealRequest, HealResponse, PullResponse } from '../../sync/protocol/messages.ts'
 import { emptyBatch, refuse } from '../support/canned-pulls.ts'
 import { connectionOf, openStore } from '../support/store.ts'
 
@@ -122,4 +126,110 @@ test('a store without a cursor asks whether the centre still has what it keeps b
     position: 2,
     cursor: null,
   })
+})
+
+/** A whole scope in one page, or the first page of a longer one. */
+const firstPage = (nonce: string, position: number, last: boolean): PullResponse => ({
+  ...emptyBatch(nonce, position),
+  page: { first: true, last, rows: 0, total: 0 },
+})
+
+const standing = (): unknown =>
+  connection.get('SELECT nonce, position, cursor, page_cursor FROM sync_state')
+
+test.each([
+  { what: 'of the history before', late: firstPage('first', 5, true) },
+  { what: 'of the history before, in several pages', late: firstPage('first', 5, false) },
+  { what: 'of this history, in several pages', late: firstPage('second', 7, false) },
+])(
+  'a whole scope $what that was asked for earlier leaves the store where it is',
+  async ({ late }) => {
+    const asked: (string | undefined)[] = []
+    await engineWith({
+      heal: refuse,
+      pull: async ({ cursor }) => {
+        asked.push(cursor)
+        if (asked.length > 1) return emptyBatch('second', 8)
+        // Another pull was answered first, after the centre had started again.
+        stand('second', 8)
+        return late
+      },
+    }).now()
+    expect(asked.at(-1)).toBe('cursor-8')
+    expect(standing()).toEqual({
+      nonce: 'second',
+      position: 8,
+      cursor: 'cursor-8',
+      page_cursor: null,
+    })
+  },
+)
+
+test('a batch that was asked for before the store began to read its scope does not end the reading', async () => {
+  stand('first', 1)
+  const asked: (string | undefined)[] = []
+  await engineWith({
+    heal: refuse,
+    pull: async ({ cursor }) => {
+      asked.push(cursor)
+      if (asked.length > 1)
+        return {
+          ...firstPage('first', 4, true),
+          page: { first: false, last: true, rows: 0, total: 0 },
+        }
+      // Another pull brought the first page of two: some rows are of a later position now, others are not.
+      connection.run(`UPDATE sync_state SET page_cursor = 'page-2'`)
+      return emptyBatch('first', 3)
+    },
+  }).now()
+  expect(asked).toEqual(['cursor-1', 'page-2'])
+  expect(standing()).toEqual({
+    nonce: 'first',
+    position: 4,
+    cursor: 'cursor-4',
+    page_cursor: null,
+  })
+})
+
+test('a whole scope that is read twice at once takes no row away in between', async () => {
+  const table = mustTable('conversations')
+  const columns = agentColumns(table)
+  await using other = await openStore({ userId: db.userId })
+  const { id } = other.conversations.create({ title: 'x' })
+  const row = connectionOf(other).get<StoredRow>('SELECT * FROM conversations WHERE id = ?', id)
+  const ids = Array.from({ length: 900 }, () => newId())
+  const scope = (title: string): PullResponse => ({
+    ...firstPage('first', 2, true),
+    shapes: [{ table: table.number, columns: [...columns] }],
+    rows: ids.map((each) => {
+      const made: StoredRow = { ...row, id: each, title }
+      return [0, columns.map((name) => made[name] ?? null)]
+    }),
+  })
+  const answers = [Promise.resolve(scope('as it was'))]
+  const sync = engineWith({ heal: refuse, pull: async () => answers.shift() ?? refuse() })
+  await sync.now()
+  connection.run('UPDATE sync_state SET cursor = NULL')
+
+  let answerSecond: () => void = () => undefined
+  const second = new Promise<void>((done) => (answerSecond = done))
+  answers.push(
+    Promise.resolve(scope('as it is')),
+    second.then(() => scope('as it is')),
+  )
+  const gone: string[] = []
+  let changed = 0
+  let isCut = false
+  sync.on('change', (changes) => {
+    gone.push(...changes.flatMap((change) => (change.op === 'delete' ? [change.id] : [])))
+    changed += changes.length
+    if (changed < 600) return
+    // Near the end of the first, between two slices.
+    isCut ||= changed < ids.length
+    answerSecond()
+  })
+  await Promise.all([sync.now(), sync.now()])
+  expect(isCut).toBe(true)
+  expect(gone).toEqual([])
+  expect(connection.get('SELECT count(*) AS n FROM conversations')).toEqual({ n: ids.length })
 })

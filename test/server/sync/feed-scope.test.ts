@@ -6,12 +6,8 @@ import { systemClock } from '../../../schema/values/timestamp.ts'
 import { SCHEMA_VERSION } from '../../../schema/version.ts'
 import { Database } from '../../../server/postgres/database.ts'
 import { prepareCentre } from '../../../server/postgres/prepare.ts'
-import {
-  signCursor,
-  verifyCursor,
-  type Cursor,
-  type PageMark,
-} from '../../../server/sync/cursor.ts'
+import { checksum } from '../../../server/sync/checksum.ts'
+import { signCursor, verifyCursor } from '../../../server/sync/cursor.ts'
 import { Feed, type PullRequest } from '../../../server/sync/feed.ts'
 import { LogTail } from '../../../server/sync/log-tail.ts'
 import { ClientBindings } from '../../../server/sync/principal.ts'
@@ -169,6 +165,64 @@ describe('a client whose role was lowered', () => {
   })
 })
 
+describe('a row that was read, and then lost with a former life of the database,', () => {
+  /** A page of a scope whose reading began at the cursor. */
+  const pageAt = (token: string): string => {
+    const cursor = verifyCursor(token, secret)
+    const page = { table: 1, after: null, rows: 0, total: 1, history: cursor.nonce }
+    return signCursor({ ...cursor, page }, secret)
+  }
+
+  /** The database goes back to before the row, so that no log tells of its end. */
+  const lose = (id: string): Promise<void> =>
+    database.transaction(async (session) => {
+      await session.query('DELETE FROM incidents WHERE id = $1', [id])
+      await session.query('DELETE FROM sync.log WHERE id = $1', [id])
+      await session.query(`UPDATE sync.history SET started = 'a former life'`)
+    })
+
+  test('is on no page', async () => {
+    const { feed } = await newFeed()
+    const clientId = newId()
+    const { cursor } = await feed.pull(requestOf(clientId, undefined))
+    const id = await incident()
+    await holdBatches()
+    const pulled = feed.pull(requestOf(clientId, pageAt(cursor)))
+    await whileBatchIsAwaited(() => lose(id))
+    const answer = await pulled
+    expect(answer.page).toMatchObject({ first: true, last: true })
+    expect(rowsOf('incidents', answer)).not.toContain(id)
+  })
+
+  test('does not come with another role', async () => {
+    await setRole('viewer')
+    const id = await incident()
+    const { feed, tail } = await newFeed()
+    const stream = feed.live(requestOf(newId(), undefined, 60_000))
+    await stream.next()
+    await setRole('developer')
+    await tail.refresh()
+    await holdBatches()
+    const pulled = stream.next()
+    await whileBatchIsAwaited(() => lose(id))
+    const { value } = await pulled
+    if (value === undefined) throw new Error('the stream ended')
+    expect(value.page).toMatchObject({ first: true, last: true, reason: 'role_changed' })
+    expect(rowsOf('incidents', value)).not.toContain(id)
+    await stream.return()
+  })
+
+  test('is in no checksum', async () => {
+    const id = await incident()
+    await newFeed()
+    await holdBatches()
+    const sums = checksum(database, { userId, agentId: 'agent' }, SCHEMA_VERSION)
+    const refused = sums.catch((error: unknown) => error)
+    await whileBatchIsAwaited(() => lose(id))
+    expect(await refused).toMatchObject({ code: 'DATABASE_UNREACHABLE' })
+  })
+})
+
 test('a pull that waits ends with the next batch when the account is suspended', async () => {
   const { feed, tail } = await newFeed()
   const clientId = newId()
@@ -194,53 +248,6 @@ test('a cursor of a role that there is no more is answered with the whole scope'
   })
 })
 
-/** A page of a scope that is read since a life of the database, of which nothing has come yet. */
-const pageOf = (life: string): PageMark => ({ table: 1, after: null, life, rows: 0, total: 1 })
-
-describe('once another life of the database has begun, perhaps of one that went back, a client', () => {
-  /** As after a restart: the next batch begins another history. */
-  const beginLife = (): Promise<unknown> =>
-    database.query(`UPDATE sync.history SET started = 'another life'`)
-
-  async function standing(): Promise<{ feed: Feed; clientId: string; cursor: Cursor }> {
-    const { feed } = await newFeed()
-    const clientId = newId()
-    const { cursor } = await feed.pull(requestOf(clientId, undefined))
-    return { feed, clientId, cursor: verifyCursor(cursor, secret) }
-  }
-
-  test('whose scope was being read begins again with the next page', async () => {
-    const { feed, clientId, cursor } = await standing()
-    const next = signCursor({ ...cursor, page: pageOf(cursor.nonce) }, secret)
-    expect((await feed.pull(requestOf(clientId, next))).page).toMatchObject({ first: false })
-    await beginLife()
-    const other = await newFeed()
-    const { nonce, position, page } = await other.feed.pull(requestOf(clientId, next))
-    expect(page).toMatchObject({ first: true })
-    expect(nonce).not.toBe(cursor.nonce)
-    expect(position).toBeGreaterThan(cursor.position)
-  })
-
-  test('whose last page was being read begins again', async () => {
-    const { feed, clientId, cursor } = await standing()
-    const next = signCursor({ ...cursor, page: pageOf(cursor.nonce) }, secret)
-    await holdBatches()
-    const pulled = feed.pull(requestOf(clientId, next))
-    await whileBatchIsAwaited(beginLife)
-    expect((await pulled).page).toMatchObject({ first: true, last: true })
-  })
-
-  test('whose new role was being looked at reads its scope from the beginning', async () => {
-    const { feed, clientId, cursor } = await standing()
-    const former = signCursor({ ...cursor, scope: 'viewer' }, secret)
-    expect((await feed.pull(requestOf(clientId, former))).page).toBe(null)
-    await holdBatches()
-    const pulled = feed.pull(requestOf(clientId, former, 60_000))
-    await whileBatchIsAwaited(beginLife)
-    expect((await pulled).page).toMatchObject({ first: true, reason: 'role_changed' })
-  })
-})
-
 describe('whoever reads many rows waits its turn, and gives it back', () => {
   /** A feed that notes how many were let in, and how many are. */
   async function countingFeed(): Promise<{ feed: Feed; admitted: { all: number; now: number } }> {
@@ -263,6 +270,16 @@ describe('whoever reads many rows waits its turn, and gives it back', () => {
     return { feed, admitted }
   }
 
+  type Cursor = ReturnType<typeof verifyCursor>
+
+  const pageOf = (history: string): Cursor['page'] => ({
+    table: 1,
+    after: null,
+    rows: 0,
+    total: 1,
+    history,
+  })
+
   /** What makes a client with such a cursor read, and how often it is let in. */
   const cases: Record<string, { after: (cursor: Cursor) => Partial<Cursor>; turns: number }> = {
     'the tables that an upgrade gained': { after: () => ({ schema: 0 }), turns: 1 },
@@ -275,12 +292,12 @@ describe('whoever reads many rows waits its turn, and gives it back', () => {
       after: ({ nonce }) => ({ page: pageOf(nonce) }),
       turns: 1,
     },
-    'all, since another life of the database began between pages': {
-      after: () => ({ page: pageOf('another') }),
-      turns: 1,
-    },
     'all, since its role changed between pages': {
       after: ({ nonce }) => ({ scope: 'viewer', page: pageOf(nonce) }),
+      turns: 1,
+    },
+    'all, since the database was started again between pages': {
+      after: () => ({ page: pageOf(newId()) }),
       turns: 1,
     },
   }

@@ -185,7 +185,7 @@ export class ModelFeed {
     const from = this.#database.batches.at(-1)
     if (from === undefined) throw new Error('the model has no batch')
     const total = this.#scopeRows(principal).length
-    const mark = { table: 0, after: null, life: from.nonce, rows: 0, total }
+    const mark = { table: 0, after: null, rows: 0, total, history: from.nonce }
     return this.#page(claims, request, { from, mark, principal, first: true, reason })
   }
 
@@ -196,11 +196,11 @@ export class ModelFeed {
   ): Promise<PullResponse> {
     if (principal.role !== cursor.scope)
       return this.#firstPage(claims, request, principal, 'role_changed')
+    if (mark.history !== this.#database.histories.at(-1)?.nonce)
+      return this.#firstPage(claims, request, principal, mark.reason)
     const from = this.#batchAt(cursor.position)
     if (from === undefined || this.#isPruned(cursor.position))
       return this.#firstPage(claims, request, principal, 'history_pruned')
-    if (this.#database.batches.at(-1)?.nonce !== mark.life)
-      return this.#firstPage(claims, request, principal)
     return this.#page(claims, request, { from, mark, principal, first: false, reason: undefined })
   }
 
@@ -220,14 +220,13 @@ export class ModelFeed {
     const rows = mark.rows + page.length
     const told = { first, rows, total: Math.max(mark.total, rows), ...(reason && { reason }) }
     if (last !== undefined && left.length > page.length) {
-      const { life } = mark
-      const next = { table: last.tbl, after: [last.id], life, rows, total: told.total }
+      const next = { ...mark, table: last.tbl, after: [last.id], rows, total: told.total }
       return this.#respond(builder, from, principal, { ...told, last: false }, next)
     }
     const head = await this.#complete(builder, principal, request, from)
-    if (head.nonce !== mark.life) return this.#firstPage(claims, request, principal, reason)
     if (this.#isPruned(from.position))
       return this.#firstPage(claims, request, principal, 'history_pruned')
+    if (head.nonce !== mark.history) return this.#firstPage(claims, request, principal, reason)
     const now = this.#principals.load(claims)
     if (now.role !== principal.role) return this.#firstPage(claims, request, now, 'role_changed')
     return this.#respond(builder, head, principal, { ...told, last: true })
@@ -259,13 +258,11 @@ export class ModelFeed {
       const change = scopeChange(cursor.scope, current.role)
       if (change === undefined) return this.#firstPage(claims, request, current, 'role_changed')
       const builder = this.#builder(request.clientId, current, change.lost)
-      const life = this.#database.batches.at(-1)?.nonce
       this.#readChange(builder, current.userId, change)
       await this.#pause()
       await this.#advance()
       const head = this.#database.batches.at(-1)
       if (head === undefined) throw new Error('the model has no batch')
-      if (head.nonce !== life) return this.#firstPage(claims, request, current, 'role_changed')
       const entries = await this.#entries(cursor.position, head)
       if (entries === undefined) return this.#firstPage(claims, request, current, 'history_pruned')
       for (const entry of entries) builder.add(entryOf(entry))

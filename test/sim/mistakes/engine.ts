@@ -85,7 +85,7 @@ export const engineMistakes: readonly Mistake[] = [
     edits: [
       {
         file: 'sync/client/puller.ts',
-        find: '      if (isOneHistory && batch.position < now.position) return true\n',
+        find: `  if (position < now.position) return page === null ? 'seen' : 'late'\n`,
         replace: '',
       },
     ],
