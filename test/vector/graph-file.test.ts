@@ -220,7 +220,7 @@ describe('a process', () => {
     await run.whole()
     await run.event('saved', seen)
     await child.line((line, n) => n >= printed && line.startsWith('saved'))
-    const [id = '', vector = new Float32Array()] = vectors.at(-1) ?? []
+    const [id, vector] = vectors.at(-1) ?? ['', new Float32Array()]
     child.send(JSON.stringify([...vector]))
     expect(await child.line((line) => line.startsWith('found'))).toBe(`found ${id} of 3000`)
     await child.kill()
