@@ -213,17 +213,14 @@ export class AgentDB {
 
   /**
    * Searches in words, in vectors, or in both (the default for a text): over collections of embeddings, messages,
-   * conversations, incidents and runbooks. See `docs/search.md`.
+   * conversations, incidents and runbooks. With `explain: true` it tells how the vectors were searched, and why so. See
+   * `docs/search.md`.
    *
    * @example
    * const [best] = await db.search({ in: ['messages', 'incidents'], text: 'checkout is slow', highlight: true })
    * const shown = `${best?.collection}: ${best?.highlight}`
-   *
-   * With `explain: true` also how the vectors were searched, and why so:
-   *
-   * @example
-   * const { results, plans } = await db.search({ collection: 'code_embeddings', text: 'retry', explain: true })
-   * console.log(results.length, plans[0]?.method, plans[0]?.reason)
+   * const { plans } = await db.search({ collection: 'code_embeddings', text: 'retry', explain: true })
+   * const why = plans.map(({ method, reason }) => `${method}: ${reason}`)
    * @throws AgentDBError `INVALID_OPTION`, `INVALID_VALUE`, `INDEX_FULL`, `STORE_CLOSED`
    */
   search(options: ExplainOptions): Promise<ExplainedSearch>
