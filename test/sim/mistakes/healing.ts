@@ -60,8 +60,8 @@ export const healingMistakes: readonly Mistake[] = [
   },
   {
     name: 'a delete that comes before its row leaves nothing behind',
-    from: 240,
-    seeds: 150,
+    from: 560,
+    seeds: 60,
     edits: [
       {
         file: 'server/sync/push/missing.ts',
