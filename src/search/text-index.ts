@@ -92,8 +92,8 @@ export class TextIndexes {
     const startedAt = performance.now()
     const isDone = this.#unhurried(() =>
       this.#connection.transaction(() => {
-        const changed = this.#indexChanged(definition)
-        return this.#indexNew(definition) >= target && !changed
+        // What is stale goes first: a new row may have the rowid of one that is gone.
+        return !this.#indexChanged(definition) && this.#indexNew(definition) >= target
       }),
     )
     const ms = performance.now() - startedAt
@@ -107,8 +107,9 @@ export class TextIndexes {
 
   /** Takes in rows that were changed; says whether some are left. */
   #indexChanged(definition: TextIndexDefinition): boolean {
-    const { number, name, table } = definition
+    const { number, name } = definition
     const connection = this.#connection
+    const upto = this.#upto(definition)
     const rows = connection.all<{ row: number }>(
       'SELECT row FROM search_changed WHERE idx = ? LIMIT ?',
       number,
@@ -116,16 +117,11 @@ export class TextIndexes {
     )
     for (const { row } of rows) {
       connection.run(`DELETE FROM ${name} WHERE rowid = ?`, row)
-      connection.run(`${insertInto(definition)} WHERE r.rowid = ? AND ${definition.where}`, row)
+      if (row <= upto)
+        connection.run(`${insertInto(definition)} WHERE r.rowid = ? AND ${definition.where}`, row)
       connection.run('DELETE FROM search_changed WHERE idx = ? AND row = ?', number, row)
     }
-    if (rows.length === this.#rows) return true
-    // The last rows may be gone; what is inserted next gets their rowids.
-    connection.run(
-      `UPDATE search_index SET upto = min(upto, (SELECT coalesce(max(rowid), 0) FROM ${table})) WHERE idx = ?`,
-      number,
-    )
-    return false
+    return rows.length === this.#rows
   }
 
   /** Takes in rows that are newer than the watermark; returns the new one. */
@@ -289,6 +285,8 @@ function statementsOf(definition: TextIndexDefinition): string[] {
   const note = (row: 'OLD' | 'NEW'): string =>
     `INSERT INTO search_changed (idx, row) SELECT idx, ${row}.rowid FROM search_index
     WHERE idx = ${number} AND upto >= ${row}.rowid ON CONFLICT DO NOTHING;`
+  // Where the last rows go, what is inserted next gets rowids that the index is beyond.
+  const lower = `UPDATE search_index SET upto = min(upto, (SELECT coalesce(max(rowid), 0) FROM ${table})) WHERE idx = ${number};`
   const changed = watched.map((column) => `OLD.${column} IS NOT NEW.${column}`).join(' OR ')
   return [
     `CREATE VIRTUAL TABLE ${name} USING fts5(${columnsOf(definition)}, tokenize = '${tokenize}', content = '', contentless_delete = 1)`,
@@ -299,6 +297,7 @@ END`,
     `CREATE TRIGGER ${name}_deleted AFTER DELETE ON ${table}
 BEGIN
     ${note('OLD')}
+    ${lower}
 END`,
   ]
 }

@@ -172,6 +172,22 @@ describe('a full-text index', () => {
     )
   })
 
+  test('has a row that got the rowid of one which was gone before the index was made', async () => {
+    await using db = await openStore()
+    const { id } = db.conversations.create({})
+    const say = (content: string): string =>
+      db.messages.create({ conversation_id: id, role: 'user', content }).id
+    const [first, second] = [say('wolf one'), say('wolf two')]
+    db.messages.delete(first)
+    expectAll(await lookFor(db, 'wolf'))
+    db.messages.delete(second)
+    const third = say('wolf three')
+    expect(await found(db, 'wolf', 'messages')).toEqual([third])
+    const fourth = say('wolf four')
+    db.messages.delete(third)
+    expect(await found(db, 'wolf', 'messages')).toEqual([fourth])
+  })
+
   test('costs an insert nothing: no trigger waits for one, and none is made before the first search', async () => {
     await using db = await openStore()
     const objects = (): string[] =>
