@@ -1,3 +1,4 @@
+import { cosine } from '../vector/cosine.ts'
 import { setImmediate } from 'node:timers/promises'
 import { preview } from '../../schema/errors.ts'
 import type { Polarity } from '../../schema/tables/memory.ts'
@@ -198,20 +199,6 @@ class Alike {
     const rank = (word: string): number => this.#frequency.get(word) ?? 0
     return [...words].toSorted((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1)).slice(0, count)
   }
-}
-
-function cosine(a: Float32Array, b: Float32Array): number {
-  let dot = 0
-  let aa = 0
-  let bb = 0
-  for (let i = 0; i < a.length; i++) {
-    const x = a[i] ?? 0
-    const y = b[i] ?? 0
-    dot += x * y
-    aa += x * x
-    bb += y * y
-  }
-  return aa === 0 || bb === 0 ? 0 : dot / Math.sqrt(aa * bb)
 }
 
 /** Share of the words of both that both have (Jaccard). */

@@ -2,6 +2,7 @@ import type { Json } from '../../schema/define.ts'
 import type { Collection } from '../../schema/tables/embeddings.ts'
 import { decodeVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
+import { cosine } from '../vector/cosine.ts'
 import { GIVEN_MODEL_WEIGHT, type Embedder } from '../vector/embedder.ts'
 import { better, fuse, type Fused } from './fusion.ts'
 import { grouped, type Candidate } from './grouping.ts'
@@ -222,18 +223,3 @@ function depthOf({ mode, k, offset, group }: SearchPlan): number {
 }
 
 const DEPTH_MIN = 200
-
-function cosine(a: Float32Array, b: Float32Array): number {
-  let dot = 0
-  let squaresOfA = 0
-  let squaresOfB = 0
-  for (let i = 0; i < a.length; i++) {
-    const x = a[i] ?? 0
-    const y = b[i] ?? 0
-    dot += x * y
-    squaresOfA += x * x
-    squaresOfB += y * y
-  }
-  const length = Math.sqrt(squaresOfA * squaresOfB)
-  return length === 0 ? 0 : dot / length
-}

@@ -6,9 +6,9 @@ import {
   NEWER,
   type ChangeSlice,
   type ChangeSource,
-  type Place,
   type StampSlice,
 } from '../vector/graph/change-source.ts'
+import type { VectorSpace } from '../vector/vector-space.ts'
 
 /** A slice ends when either is used up: the agent's thread is held no longer than that. */
 const SLICE_MS = 2
@@ -53,7 +53,7 @@ export class StoreChanges implements ChangeSource {
   }
 
   /** By the index of collection and model alone: a model has one dimension, and rows are not touched. */
-  count({ collection, model }: Place, limit: number): number {
+  count({ collection, model }: VectorSpace, limit: number): number {
     return (
       this.#connection.get<{ count: number }>(
         'SELECT count(*) AS count FROM (SELECT 1 FROM embeddings WHERE collection = ? AND model = ? LIMIT ?)',
@@ -64,7 +64,7 @@ export class StoreChanges implements ChangeSource {
     )
   }
 
-  changes(place: Place, after: number, deletesAfter: number): ChangeSlice {
+  changes(place: VectorSpace, after: number, deletesAfter: number): ChangeSlice {
     const where = [place.collection, place.model, place.dimension]
     const found: { id: string; stamp: number; vector: Uint8Array }[] = []
     const deletes: string[] = []
@@ -89,7 +89,7 @@ export class StoreChanges implements ChangeSource {
     return { ids: found.map(({ id }) => id), stamps, vectors, deletes, last }
   }
 
-  stamps(place: Place, after: number, watermark: number): StampSlice {
+  stamps(place: VectorSpace, after: number, watermark: number): StampSlice {
     const { collection, model, dimension } = place
     const end = performance.now() + SLICE_MS
     const found: ChangeRow[] = []

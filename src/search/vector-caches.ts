@@ -3,14 +3,8 @@ import type { Collection } from '../../schema/tables/embeddings.ts'
 import { decodeVector, vectorProblem } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import { ScanIndex } from '../vector/scan-index.ts'
+import type { VectorSpace } from '../vector/vector-space.ts'
 import { PayloadPostings } from './payload-postings.ts'
-
-/** Vectors that can be compared with each other. */
-export interface VectorSpace {
-  readonly collection: Collection
-  readonly model: string
-  readonly dimension: number
-}
 
 export interface VectorCache {
   readonly space: VectorSpace

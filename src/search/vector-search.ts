@@ -4,11 +4,12 @@ import type { Connection } from '../sqlite/connection.ts'
 import type { Embedder } from '../vector/embedder.ts'
 import type { GraphIndex } from '../vector/graph-index.ts'
 import type { Neighbour } from '../vector/neighbour.ts'
+import type { VectorSpace } from '../vector/vector-space.ts'
 import { GraphCalibrations } from './graph-calibrations.ts'
 import type { Condition, PayloadFilter } from './payload-filter.ts'
 import { Matching } from './payload-postings.ts'
 import { COSTS, plan, type Costs, type Plan, type PlanInput } from './planner.ts'
-import { VectorCaches, type VectorCache, type VectorSpace } from './vector-caches.ts'
+import { VectorCaches, type VectorCache } from './vector-caches.ts'
 import type { VectorPlan } from './vector-plan.ts'
 
 /** The graph of some vectors, where there is one by now. It may be another one each time. */

@@ -1,10 +1,9 @@
 import type { Worker } from 'node:worker_threads'
 import type { AgentDB } from '../../src/agent-db.ts'
-import type { Collection } from '../../schema/tables/embeddings.ts'
 import { internalsOf } from '../../src/internals.ts'
 import { StoreChanges } from '../../src/search/store-changes.ts'
 import { readIdentity } from '../../src/sqlite/store-state.ts'
-import type { Place } from '../../src/vector/graph/change-source.ts'
+import type { VectorSpace } from '../../src/vector/vector-space.ts'
 import type { GraphEvent } from '../../src/vector/graph/followed-graph.ts'
 import { startGraphWorker } from '../../src/vector/graph/start-worker.ts'
 import { VectorGraphs, type VectorIndex } from '../../src/vector/graph/vector-graphs.ts'
@@ -14,7 +13,7 @@ export const place = {
   collection: 'code_embeddings',
   model: 'm',
   dimension: 8,
-} as const satisfies Place
+} as const satisfies VectorSpace
 
 interface Options {
   readonly index?: VectorIndex
@@ -63,12 +62,12 @@ export class GraphRun implements AsyncDisposable {
     }
   }
 
-  of({ collection, model, dimension }: Place = place): GraphIndex | undefined {
+  of({ collection, model, dimension }: VectorSpace = place): GraphIndex | undefined {
     return this.graphs.of(collection, model, dimension)
   }
 
   /** The graph of a place, once it has all rows. */
-  async whole(at: Place = place): Promise<GraphIndex> {
+  async whole(at: VectorSpace = place): Promise<GraphIndex> {
     for (;;) {
       const seen = this.events.length
       const graph = this.of(at)
@@ -87,7 +86,7 @@ export class GraphRun implements AsyncDisposable {
 export function putVectors(
   db: AgentDB,
   vectors: Iterable<readonly [string, Float32Array]>,
-  { collection, model, dimension }: Place & { collection: Collection } = place,
+  { collection, model, dimension }: VectorSpace = place,
 ): void {
   db.transaction(() => {
     for (const [id, vector] of vectors) {

@@ -1,9 +1,4 @@
-/** Vectors that are compared with each other. */
-export interface Place {
-  readonly collection: string
-  readonly model: string
-  readonly dimension: number
-}
+import type { VectorSpace } from '../vector-space.ts'
 
 /** Changes in the order of their numbers, as a graph of one place sees them. */
 export interface ChangeSlice {
@@ -34,10 +29,10 @@ export interface ChangeSource {
   /** Number of the newest change; 0 when there is none. */
   head(): number
   /** Rows of a place, counted up to `limit`. */
-  count(place: Place, limit: number): number
-  changes(place: Place, after: number, deletesAfter: number): ChangeSlice
+  count(place: VectorSpace, limit: number): number
+  changes(place: VectorSpace, after: number, deletesAfter: number): ChangeSlice
   /** Every change with its stamp; what is newer than `watermark` is {@link NEWER}. */
-  stamps(place: Place, after: number, watermark: number): StampSlice
+  stamps(place: VectorSpace, after: number, watermark: number): StampSlice
 }
 
 export const ELSEWHERE = 0

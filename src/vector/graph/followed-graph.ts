@@ -2,14 +2,15 @@ import { setImmediate } from 'node:timers/promises'
 import { AgentDBError } from '../../../schema/errors.ts'
 import type { Neighbour } from '../neighbour.ts'
 import type { GraphIndex } from '../graph-index.ts'
-import type { ChangeSource, Place } from './change-source.ts'
+import type { VectorSpace } from '../vector-space.ts'
+import type { ChangeSource } from './change-source.ts'
 import type { EngineName } from './engine.ts'
 import { unavailable, type GraphThread } from './graph-thread.ts'
 import { checkSearch, unitVector } from './guards.ts'
 import type { Counts, GraphSpec, Saved } from './messages.ts'
 
 /** Something that an operator may want to know of. Searches are right whatever it is. */
-export interface GraphEvent extends Place {
+export interface GraphEvent extends VectorSpace {
   readonly kind:
     | 'ready'
     | 'rebuilt'
@@ -21,7 +22,7 @@ export interface GraphEvent extends Place {
   readonly message: string
 }
 
-export interface GraphStatus extends Place {
+export interface GraphStatus extends VectorSpace {
   /**
    * `building`: it is loaded, checked or built, and searches scan; `ready`: it is searched; `restarting`: its thread
    * ended; `unavailable`: no engine can be loaded here.
@@ -81,7 +82,7 @@ const RETRY_MS_MAX = 60_000
  *       └────────thread ended────────┴── any of them
  */
 export class FollowedGraph implements GraphIndex {
-  readonly place: Place
+  readonly place: VectorSpace
   readonly #options: FollowOptions
   /** The graph that is searched. */
   #held: Held | undefined

@@ -1,3 +1,4 @@
+import type { Collection } from '../../../schema/tables/embeddings.ts'
 import type { Neighbour } from '../neighbour.ts'
 import type { EngineName } from './engine.ts'
 
@@ -5,7 +6,7 @@ import type { EngineName } from './engine.ts'
 export interface GraphSpec {
   /** The first of them that can be loaded is taken. */
   readonly engines: readonly EngineName[]
-  readonly collection: string
+  readonly collection: Collection
   readonly model: string
   readonly dimension: number
   readonly m: number

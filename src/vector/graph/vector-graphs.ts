@@ -1,8 +1,10 @@
+import type { Collection } from '../../../schema/tables/embeddings.ts'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { Worker } from 'node:worker_threads'
 import type { GraphIndex } from '../graph-index.ts'
-import type { ChangeSource, Place } from './change-source.ts'
+import type { VectorSpace } from '../vector-space.ts'
+import type { ChangeSource } from './change-source.ts'
 import { engineNames, type EngineName } from './engine.ts'
 import { FollowedGraph, type GraphEvent, type GraphStatus } from './followed-graph.ts'
 import { GraphThread } from './graph-thread.ts'
@@ -58,9 +60,9 @@ export class VectorGraphs {
    * The graph of a place, if it can be searched now. Otherwise undefined, and the exact scan answers: the place is
    * small, the graph is still being built in the background, its thread is starting again, or there is no engine.
    */
-  of(collection: string, model: string, dimension: number): GraphIndex | undefined {
+  of(collection: Collection, model: string, dimension: number): GraphIndex | undefined {
     if (this.#options.index === 'exact' || this.#isClosed) return undefined
-    const place: Place = { collection, model, dimension }
+    const place: VectorSpace = { collection, model, dimension }
     const key = keyOf(place)
     const graph = this.#graphs.get(key)
     if (graph !== undefined) {
@@ -84,7 +86,7 @@ export class VectorGraphs {
     await this.#thread.close()
   }
 
-  #isLarge(key: string, place: Place): boolean {
+  #isLarge(key: string, place: VectorSpace): boolean {
     const { source, threshold = GRAPH_THRESHOLD } = this.#options
     const head = source.head()
     if (head < (this.#countAt.get(key) ?? 0)) return false
@@ -93,7 +95,7 @@ export class VectorGraphs {
     return count >= threshold
   }
 
-  #start(key: string, place: Place): void {
+  #start(key: string, place: VectorSpace): void {
     const { index, source, storeId, onEvent, saveRetryMs = SAVE_RETRY_MS } = this.#options
     const graph = new FollowedGraph({
       spec: {
@@ -123,7 +125,7 @@ export class VectorGraphs {
 /** Beside the store: `agent.db-vectors/code_embeddings-3f9c21aa04be77d0-1536.hnsw`. */
 export function cachePath(
   storePath: string,
-  { collection, model, dimension }: Place,
+  { collection, model, dimension }: VectorSpace,
 ): string | undefined {
   if (storePath === ':memory:' || storePath === '') return undefined
   const hash = createHash('sha256').update(model).digest('hex').slice(0, 16)
@@ -131,5 +133,5 @@ export function cachePath(
   return join(`${storePath}-vectors`, `${name}-${hash}-${dimension}.hnsw`)
 }
 
-const keyOf = ({ collection, model, dimension }: Place): string =>
+const keyOf = ({ collection, model, dimension }: VectorSpace): string =>
   JSON.stringify([collection, model, dimension])
