@@ -316,6 +316,11 @@ class BatchApplication {
         ref,
         `${table.name}: the row no longer satisfies its ${misfit.kind === 'unique' ? 'unique keys' : 'checks'}`,
       )
+    if (misfit.kind === 'unique' && this.#isLeftFromBefore(ref)) {
+      // What its pending change had hidden is taken by now: it makes room itself, until a later page brings it.
+      this.#take(ref, null)
+      return this.#settleNow(ref)
+    }
     if (misfit.kind === 'unique')
       throw new NeedsWholeScopeSignal(
         `${table.name} ${ref.id} collides with ${misfit.others.join(', ')}`,
@@ -355,7 +360,7 @@ class BatchApplication {
         this.#displace(other, `${table.name}: its unique key was taken at the centre`)
         this.#settleNow(other)
         made = true
-      } else if (this.#batch.page !== null && isAwaited(this.#connection, other)) {
+      } else if (this.#isLeftFromBefore(other)) {
         // Of before this reading of the scope: a later page brings it as it is now, or it is not there any more.
         this.#take(other, null)
         this.#settleNow(other)
@@ -363,6 +368,15 @@ class BatchApplication {
       }
     }
     return made
+  }
+
+  /** Whether the row was here before the scope was read, and no page has brought it yet. */
+  #isLeftFromBefore(ref: RowRef): boolean {
+    return (
+      this.#batch.page !== null &&
+      !this.#incoming.has(keyOf(ref)) &&
+      isAwaited(this.#connection, ref)
+    )
   }
 
   #settleNow(ref: RowRef): void {

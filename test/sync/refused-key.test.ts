@@ -89,3 +89,42 @@ test('a row of a page of the whole scope takes its unique key from one that no p
   expect(a.db.runbooks.list().map((each) => each.id)).toEqual([id])
   expect(a.db.runbooks.find(holder.id)).toBeUndefined()
 })
+
+test('a row of before makes room in a page for those that took its name and the name that it was to get', async () => {
+  const holder = a.db.runbooks.create({ name: 'roll back', steps: [] })
+  await a.sync()
+  const seen = a.connection.get<Record<string, string>>('SELECT * FROM runbooks')
+  const state = a.connection.get<{ nonce: string; position: number; cursor: string }>(
+    'SELECT nonce, position, cursor FROM sync_state',
+  )
+  if (state === undefined) throw new Error('the store has lost its identity')
+  a.db.runbooks.update(holder.id, { name: 'deploy' })
+  const table = mustTable('runbooks')
+  const columns = agentColumns(table)
+  const brought = ['roll back', 'deploy'].map((name) => ({ ...seen, id: newId(), name }))
+  applyBatch(
+    a.connection,
+    readIdentity(a.connection),
+    {
+      ...state,
+      clock: 0,
+      page: { first: true, last: false, rows: 2, total: 3 },
+      shapes: [{ table: table.number, columns: [...columns] }],
+      rows: brought.map((row) => [
+        0,
+        columns.map((column) => Reflect.get(row, column) as string | null),
+      ]),
+      gone: [],
+      watermark: null,
+      outcomes: [],
+      conflicts: [],
+    },
+    '2026-01-05T09:00:00.000000Z',
+  )
+
+  const ids = a.db.runbooks.list().map(({ id }) => id)
+  expect(ids.toSorted()).toEqual(brought.map(({ id }) => id).toSorted())
+  // What was written stays in the queue: the centre decides.
+  const waiting = a.db.syncConflicts.list({ state: 'blocked' })
+  expect(waiting).toMatchObject([{ rowId: holder.id, mine: { name: 'deploy' } }])
+})
