@@ -3,7 +3,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { newId } from '../../schema/values/id.ts'
 import { databaseKinds, openAgent } from '../support/centre.ts'
 import { conversation, incident, message, setUpPush, workflow } from '../support/push.ts'
-import { insert, nowMicros, remove, update } from '../support/wire-client.ts'
+import {
+  insert,
+  newTransactionId,
+  nowMicros,
+  pushRequest,
+  remove,
+  update,
+} from '../support/wire-client.ts'
 
 describe.each(databaseKinds)('push on %s', (kind) => {
   const push = setUpPush(kind)
@@ -127,13 +134,13 @@ describe('push against a transaction that is open at the centre', () => {
 
   afterAll(() => other.end())
 
-  /** Resolves when some session of this database waits for a row that another has locked. */
-  async function untilSomeoneWaits(): Promise<void> {
+  /** Resolves when so many sessions of this database wait for a row that another has locked. */
+  async function untilSomeoneWaits(sessions = 1): Promise<void> {
     for (;;) {
       const { rowCount } = await other.query(
         `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
       )
-      if (rowCount !== 0) return
+      if ((rowCount ?? 0) >= sessions) return
       // Inside a transaction the view of the statistics is frozen; this looks anew.
       await other.query('SELECT pg_stat_clear_snapshot()')
     }
@@ -226,6 +233,28 @@ describe('push against a transaction that is open at the centre', () => {
     )
     expect(found).toEqual([{ title: 'theirs', root_cause: 'mine' }])
     expect(await one.outcomes()).toMatchObject([{ kind: 'merged', changed: { title: 'theirs' } }])
+  })
+
+  test('a copied store that pushes at the same moment as its original is told so, and none of its work is taken for the other', async () => {
+    const [one, chats] = [await push.client(), [newId(), newId(), newId(), newId()]]
+    await one.push([[conversation(push.user)]])
+    const { last } = one
+    const work = (seq: number, id: string | undefined) => ({
+      seq,
+      id: newTransactionId(),
+      mutations: [conversation(push.user, id)],
+    })
+    const copied = [work(2, chats[1]), work(3, chats[2])]
+    await other.query('BEGIN')
+    await other.query('SELECT 1 FROM sync.client WHERE client_id = $1 FOR UPDATE', [one.clientId])
+    const originals = one.push([[conversation(push.user, chats[0])]])
+    await untilSomeoneWaits()
+    const copys = one.mustFail(pushRequest(one.clientId, copied, last ?? null))
+    await untilSomeoneWaits(2)
+    await other.query('COMMIT')
+    await originals
+    expect(await copys).toMatchObject({ status: 409, code: 'STORE_FORKED' })
+    expect((await push.rows('conversations', chats)).map(({ id }) => id)).toEqual([chats[0]])
   })
 
   test('a deadlock with somebody is tried again until it passes', async () => {

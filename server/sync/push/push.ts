@@ -1,4 +1,3 @@
-import { AgentDBError } from '../../../schema/errors.ts'
 import type { Clock } from '../../../schema/values/timestamp.ts'
 import type { Snapshot } from '../../../sync/merge/snapshot.ts'
 import type {
@@ -45,6 +44,8 @@ const ATTEMPTS_MAX = 8
 interface Pusher {
   readonly claims: Claims
   readonly clientId: string
+  /** The id of the transaction that its store has before the one of this number. */
+  readonly idBefore: (seq: number) => string | undefined
 }
 
 type Forced = Map<string, { n: number; refusal: Refusal }>
@@ -74,10 +75,21 @@ export class PushService {
     mustBeIntroduced(request, start.isIntroduced)
     if (start.isBound) await this.#bindings.bind(this.#database, request.clientId, principal)
     else await this.#bindings.bindAgain(this.#database, request.clientId, principal)
-    const pusher: Pusher = { claims, clientId: request.clientId }
     const transactions = readTransactions(request, this.#clock())
     mustBeContiguous(transactions)
-    await mustBeSameStore(this.#database, pusher.clientId, start, request.previous, transactions)
+    const pusher: Pusher = {
+      claims,
+      clientId: request.clientId,
+      idBefore: (seq) =>
+        transactions.find((each) => each.seq === seq - 1)?.id ?? request.previous?.id,
+    }
+    await mustBeSameStore(
+      this.#database,
+      pusher.clientId,
+      start,
+      request.previous?.id,
+      transactions,
+    )
     const todo = transactions.filter(({ seq }) => seq > start.seq)
     mustBeKnown(todo)
     try {
@@ -187,20 +199,16 @@ const failureKey = ({ clientId }: Pusher, transactionId: string): string =>
  */
 async function applyOnce(
   session: Session,
-  { claims, clientId }: Pusher,
+  { claims, clientId, idBefore }: Pusher,
   group: readonly ClientTransaction[],
   found: Forced,
   progress?: { n: number },
 ): Promise<boolean> {
   const mark = await readWatermark(session, clientId, 'FOR UPDATE')
-  // A twin connection may have pushed the same transactions meanwhile.
+  // Since it was looked at a twin connection may have pushed the same transactions, or a copy of the store its own.
+  await mustBeSameStore(session, clientId, mark, idBefore(group[0]?.seq ?? 0), group)
   const todo = group.filter(({ seq }) => seq > mark.seq)
   if (todo.length === 0) return false
-  if (todo[0]?.seq !== mark.seq + 1)
-    throw new AgentDBError(
-      'PROTOCOL',
-      `transaction ${mark.seq + 1} comes next, not ${todo[0]?.seq}`,
-    )
   // Role and status as they are now, not as they were when the request came.
   const principal = await loadPrincipal(session, claims)
   const { fresh, ancestry } = await passOverRepeated(session, principal, { clientId, mark }, todo)

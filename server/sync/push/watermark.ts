@@ -77,12 +77,15 @@ export function mustBeContiguous(transactions: readonly ClientTransaction[]): vo
   }
 }
 
-/** A sequence number is no identity: a file that was restored, copied or cut by a power loss uses it again. */
+/**
+ * A sequence number is no identity: a file that was restored, copied or cut by a power loss uses it again. `previous` is
+ * the id of the transaction before the first of these.
+ */
 export async function mustBeSameStore(
   session: Session,
   clientId: string,
   mark: Watermark,
-  previous: PushRequest['previous'],
+  previous: string | undefined,
   transactions: readonly ClientTransaction[],
 ): Promise<void> {
   const first = transactions[0]?.seq ?? 0
@@ -93,8 +96,7 @@ export async function mustBeSameStore(
     )
   }
   const known = transactions.filter(({ seq }) => seq <= mark.seq)
-  const own =
-    known.length === 0 ? previous?.id : transactions.find(({ seq }) => seq === mark.seq)?.id
+  const own = known.length === 0 ? previous : transactions.find(({ seq }) => seq === mark.seq)?.id
   const same = own === undefined ? await wereApplied(session, clientId, known) : own === mark.id
   if (mark.seq > 0 && !same) {
     throw new AgentDBError(

@@ -58,6 +58,12 @@ export interface PushNote {
 
 type Forced = DecisionContext['forced']
 
+interface Pusher {
+  readonly claims: Claims
+  readonly clientId: string
+  readonly idBefore: (seq: number) => string | undefined
+}
+
 interface Writer {
   readonly clientId: string
   readonly userId: string
@@ -88,10 +94,15 @@ export class ModelPush {
     const transactions = readTransactions(request, this.#database.clock())
     const mark = this.#mark(clientId)
     mustBeContiguous(transactions)
-    this.#mustBeSameStore(clientId, mark, request.previous, transactions)
-    await this.#applyGroup(
+    this.#mustBeSameStore(clientId, mark, request.previous?.id, transactions)
+    const pusher: Pusher = {
       claims,
       clientId,
+      idBefore: (seq) =>
+        transactions.find((each) => each.seq === seq - 1)?.id ?? request.previous?.id,
+    }
+    await this.#applyGroup(
+      pusher,
       transactions.filter(({ seq }) => seq > mark.seq),
       new Map(),
     )
@@ -152,7 +163,7 @@ export class ModelPush {
   #mustBeSameStore(
     clientId: string,
     mark: ClientRow,
-    previous: PushRequest['previous'],
+    previous: string | undefined,
     transactions: readonly ClientTransaction[],
   ): void {
     const first = transactions[0]?.seq ?? 0
@@ -162,8 +173,7 @@ export class ModelPush {
         `the centre has ${mark.seq} of this store, and ${first} comes`,
       )
     const known = transactions.filter(({ seq }) => seq <= mark.seq)
-    const own =
-      known.length === 0 ? previous?.id : transactions.find(({ seq }) => seq === mark.seq)?.id
+    const own = known.length === 0 ? previous : transactions.find(({ seq }) => seq === mark.seq)?.id
     const isSame =
       own === undefined
         ? known.length > 0 && known.every(({ id, seq }) => this.#isKnownAs(clientId, id, seq))
@@ -183,8 +193,7 @@ export class ModelPush {
   }
 
   async #applyGroup(
-    claims: Claims,
-    clientId: string,
+    pusher: Pusher,
     group: readonly ClientTransaction[],
     forced: Forced,
   ): Promise<void> {
@@ -193,7 +202,7 @@ export class ModelPush {
       const progress = { n: 0 }
       try {
         await this.#database.transaction((transaction) =>
-          this.#applyOnce(transaction, claims, clientId, group, forced, progress),
+          this.#applyOnce(transaction, pusher, group, forced, progress),
         )
         return
       } catch (error) {
@@ -201,7 +210,7 @@ export class ModelPush {
         const failure = classifyFailure(error)
         if (failure === 'ours') throw error
         if (failure === 'permanent')
-          return this.#applyApart(claims, clientId, group, forced, { n: progress.n, error })
+          return this.#applyApart(pusher, group, forced, { n: progress.n, error })
         if (attempt >= ATTEMPTS_MAX) throw error
         await this.#pause()
       }
@@ -210,8 +219,7 @@ export class ModelPush {
 
   /** The database refused something in the group: halve it, until the transaction at fault is alone. */
   async #applyApart(
-    claims: Claims,
-    clientId: string,
+    pusher: Pusher,
     group: readonly ClientTransaction[],
     forced: Forced,
     { n, error }: { n: number; error: unknown },
@@ -219,18 +227,17 @@ export class ModelPush {
     const [only] = group
     if (group.length > 1) {
       const middle = group.length >> 1
-      await this.#applyGroup(claims, clientId, group.slice(0, middle), forced)
-      return this.#applyGroup(claims, clientId, group.slice(middle), forced)
+      await this.#applyGroup(pusher, group.slice(0, middle), forced)
+      return this.#applyGroup(pusher, group.slice(middle), forced)
     }
     if (only === undefined || forced.has(only.id)) throw error
     const culprit = { n, refusal: refusalOf(error) }
-    return this.#applyGroup(claims, clientId, group, new Map([[only.id, culprit]]))
+    return this.#applyGroup(pusher, group, new Map([[only.id, culprit]]))
   }
 
   async #applyOnce(
     transaction: Transaction,
-    claims: Claims,
-    clientId: string,
+    { claims, clientId, idBefore }: Pusher,
     group: readonly ClientTransaction[],
     forced: Forced,
     progress: { n: number },
@@ -238,10 +245,9 @@ export class ModelPush {
     await transaction.lock(`client:${clientId}`, 'update')
     await this.#pause()
     const mark = this.#mark(clientId, transaction)
+    this.#mustBeSameStore(clientId, mark, idBefore(group[0]?.seq ?? 0), group)
     const todo = group.filter(({ seq }) => seq > mark.seq)
     if (todo.length === 0) return
-    if (todo[0]?.seq !== mark.seq + 1)
-      throw new AgentDBError('PROTOCOL', `transaction ${mark.seq + 1} comes next`)
     const principal = this.#principals.load(claims)
     const statements = new Statements(this.#database, transaction, clientId)
     const ancestry = this.#ancestry(transaction, clientId, todo)
