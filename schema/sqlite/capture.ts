@@ -2,7 +2,13 @@ import type { TableDefinition } from '../define.ts'
 import { agentColumns, columnWrite, mustColumn, references } from '../define.ts'
 import { placeholdersOf } from '../values/placeholder.ts'
 import { sqliteNow } from './expressions.ts'
-import { isLoggedByReference, jsonObject, rowSize, sentColumns } from './logged-images.ts'
+import {
+  isLoggedByReference,
+  jsonObject,
+  jsonValue,
+  rowSize,
+  sentColumns,
+} from './logged-images.ts'
 
 /**
  * Triggers of the embedded store, generated per table. They see every write on the connection, raw SQL included:
@@ -117,11 +123,8 @@ function fixedChange(table: TableDefinition, name: string): string {
   return target?.onDelete === 'set null' ? `(${changed} AND NEW.${name} IS NOT NULL)` : changed
 }
 
-/** A column as JSON in a trigger; bytes as hex. */
 const jsonOf = (table: TableDefinition, name: string, row: 'OLD' | 'NEW'): string =>
-  mustColumn(table, name).kind === 'vector'
-    ? `json_quote(hex(${row}.${name}))`
-    : `json_quote(${row}.${name})`
+  `json_quote(${jsonValue(table, name, row)})`
 
 const changed = (names: readonly string[]): string =>
   names.map((name) => `OLD.${name} IS NOT NEW.${name}`).join(' OR ')

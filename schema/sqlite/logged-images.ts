@@ -13,15 +13,18 @@ export const isLoggedByReference = ({ writeClass }: TableDefinition): boolean =>
 export const sentColumns = (table: TableDefinition): string[] =>
   agentColumns(table).filter((name) => columnWrite(table, name) !== 'never')
 
-/** Columns of a row as a JSON object in SQL; bytes as hex. */
+/** A column as JSON can hold it, in SQL; bytes as hex. */
+export function jsonValue(table: TableDefinition, name: string, row: string): string {
+  const value = `${row}.${name}`
+  const { kind, nullable } = mustColumn(table, name)
+  if (kind !== 'vector') return value
+  // hex(NULL) is '', which would be a vector of no dimensions.
+  return nullable ? `iif(${value} IS NULL, NULL, hex(${value}))` : `hex(${value})`
+}
+
+/** Columns of a row as a JSON object in SQL. */
 export const jsonObject = (table: TableDefinition, names: readonly string[], row: string): string =>
-  `json_object(${names
-    .map((name) =>
-      mustColumn(table, name).kind === 'vector'
-        ? `'${name}', hex(${row}.${name})`
-        : `'${name}', ${row}.${name}`,
-    )
-    .join(', ')})`
+  `json_object(${names.map((name) => `'${name}', ${jsonValue(table, name, row)}`).join(', ')})`
 
 /** Columns of the log, each inserted row with its image: to be selected from in place of `sync_log`. */
 export const loggedMutations = `(SELECT n, tx, tbl, id, op, pushed, blocked, ref, before,

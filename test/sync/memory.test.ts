@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { hashingEmbedder, type MemoryItemText, type StoredMemoryItem } from '../../src/index.ts'
+import { newId } from '../../schema/values/id.ts'
 import { createDatabase, type TestDatabase } from '../support/databases.ts'
 import { Fleet, type TestAgent } from '../support/fleet.ts'
 
@@ -133,6 +134,24 @@ describe('memories of two agents of one user', () => {
       }),
       { numRuns: 12 },
     )
+  })
+
+  test('an item whose words have no vector, or have it no more, arrives as it is', async () => {
+    const has = await append(a, 'has a vector, then none')
+    const never = a.db.memory.items.create({
+      ...lesson('never had one'),
+      record_id: newId(),
+      polarity: 'success',
+      source_query: has.source_query,
+      model: has.model,
+      dimension: has.dimension,
+      query_vector: has.query_vector,
+    })
+    await settle()
+    a.db.memory.items.update(has.id, { text_vector: null })
+    await settle()
+    for (const agent of [a, b])
+      for (const { id } of [never, has]) expect(itemOf(agent, id).text_vector).toBeNull()
   })
 
   test('of two edits one wins whole, words and vectors, and the other is on record', async () => {
