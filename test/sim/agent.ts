@@ -115,7 +115,9 @@ export class SimAgent {
   #hasCut = false
   #clientId: string | undefined
   #isFlushing = false
-  #atCut: { outcomes: Outcome[]; settled: string[]; requeued: string[] } | undefined
+  #atCut:
+    | { commits: Set<string>; outcomes: Outcome[]; settled: string[]; requeued: string[] }
+    | undefined
 
   constructor(
     world: AgentWorld,
@@ -363,8 +365,9 @@ export class SimAgent {
     if (this.#hasCut) return
     copyStore(this.path, `${this.path}.cut`)
     this.#hasCut = true
-    const { outcomes, settled, requeued } = this
+    const { commits, outcomes, settled, requeued } = this
     this.#atCut = {
+      commits: new Set(commits.keys()),
       outcomes: [...outcomes],
       settled: [...settled],
       requeued: [...requeued],
@@ -389,9 +392,6 @@ export class SimAgent {
 
   /** After a power cut: what is not in the file any more never was. */
   forgetLost(): void {
-    const state = this.connection.get<{ acked: number }>(
-      'SELECT acked_seq AS acked FROM sync_state',
-    )
     const kept = new Set(
       this.connection.all<{ id: string }>('SELECT id FROM sync_tx').map(({ id }) => id),
     )
@@ -400,7 +400,7 @@ export class SimAgent {
     for (const id of kept) this.settled.delete(id)
     for (const commit of this.commits.values()) {
       if (kept.has(commit.id) || this.settled.has(commit.id)) continue
-      if (commit.seq <= (state?.acked ?? 0)) continue
+      if (this.#atCut?.commits.has(commit.id) === true) continue
       this.commits.delete(commit.id)
       this.lost.set(commit.id, commit)
     }
