@@ -405,8 +405,26 @@ export function defineTable<const Name extends string, C extends Columns>(
     ...options,
     name,
   }
-  for (const [key, { shape }] of Object.entries(table.columns)) mustBeAddable(table, key, shape)
+  for (const [key, { shape }] of Object.entries(table.columns)) {
+    mustBeAddable(table, key, shape)
+    mustHealOnce(table, key, shape)
+  }
   return table
+}
+
+/**
+ * After the centre lost it, an append row comes back as it is now, and then its changes once more: what counted would count
+ * twice.
+ */
+function mustHealOnce(
+  { name, writeClass }: { readonly name: string; readonly writeClass: WriteClass },
+  key: string,
+  { policy }: ColumnShape,
+): void {
+  if (policy === 'counter' && (writeClass === 'append' || writeClass === 'push-only'))
+    throw new Error(
+      `${name}.${key} is a counter: the table must be of class row, not ${writeClass}`,
+    )
 }
 
 /** Both sides must know by themselves what rows have in a column that came after them. */
