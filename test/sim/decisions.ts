@@ -102,6 +102,11 @@ const isVector = (table: string, column: string): boolean =>
 const rowOf = (db: AgentDB, table: string, id: string): StoredRow | undefined =>
   internalsOf(db).connection.get<StoredRow>(`SELECT * FROM ${table} WHERE id = ?`, id)
 
+/** Whether a row is outside the scope, and there only because others refer to it. */
+const isHidden = (db: AgentDB, { number }: TableDefinition, id: string): boolean =>
+  internalsOf(db).connection.get('SELECT 1 FROM sync_stub WHERE id = ? AND tbl = ?', id, number) !==
+  undefined
+
 /** What a retry must have come to on the row, by the plainest reading of `ConflictLog.retry`. */
 function mustBeWritten(db: AgentDB, conflict: Conflict, patch: Patch, sides: Sides): void {
   const { id, state, op } = conflict
@@ -112,7 +117,8 @@ function mustBeWritten(db: AgentDB, conflict: Conflict, patch: Patch, sides: Sid
   const mark = table.softDelete
   const { mine } = sides
   if (op === 'delete' || (Object.keys(mine).join() === mark && mine[mark] !== null)) {
-    const isGone = row === undefined || (mark !== undefined && row[mark] !== null)
+    const isMarked = mark !== undefined && row?.[mark] !== null
+    const isGone = row === undefined || isMarked || isHidden(db, table, conflict.rowId)
     return must(isGone, 'conflict', () => `${what()} leaves the row`)
   }
   must(row !== undefined, 'conflict', () => `${what()} leaves no row`)
