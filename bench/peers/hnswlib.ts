@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path'
 import { createInterface, type Interface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { RemoteContender } from '../support/measure.ts'
-import { isMissing, type Missing } from './missing.ts'
+import { isMissing, type Missing, type PeerPlaces } from './missing.ts'
 
 const source = fileURLToPath(new URL('hnswlib/hnswlib-peer.cpp', import.meta.url))
 const buildFolder = fileURLToPath(new URL('build/', import.meta.url))
@@ -30,9 +30,14 @@ export class HnswlibProcess implements AsyncDisposable {
     this.#answers = this.#lines[Symbol.asyncIterator]()
   }
 
-  /** Compiles it first, if need be; says what is missing where it cannot. */
-  static start(compiler?: string): HnswlibProcess | Missing {
-    const program = compile(compiler)
+  /** Where the program is; compiled first, if need be. */
+  static program({ compiler }: PeerPlaces = {}): string | Missing {
+    return compile(compiler)
+  }
+
+  /** Says what is missing where it cannot. */
+  static start(places?: PeerPlaces): HnswlibProcess | Missing {
+    const program = HnswlibProcess.program(places)
     return isMissing(program) ? program : new HnswlibProcess(program)
   }
 

@@ -1,5 +1,5 @@
 import type { VectorSet } from '../support/vector-set.ts'
-import { isMissing, requirePeer, type Missing } from './missing.ts'
+import { isMissing, requirePeer, type Missing, type PeerPlaces } from './missing.ts'
 import { ONE_IN, type OneIn, type StorePeer } from './store-peer.ts'
 
 /** The parts of the packages that are used: their own types are there only where they are installed. */
@@ -59,10 +59,13 @@ const EFS = [64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048]
 const REFINE = 4
 
 /** LanceDB: files in columns, an HNSW graph of 8-bit vectors, ordered indexes of the columns to filter on. */
-export async function openLanceDB(folder: string): Promise<StorePeer | Missing> {
-  const lance = requirePeer<LanceDB>('@lancedb/lancedb')
+export async function openLanceDB(
+  folder: string,
+  places?: PeerPlaces,
+): Promise<StorePeer | Missing> {
+  const lance = requirePeer<LanceDB>('@lancedb/lancedb', places)
   if (isMissing(lance)) return lance
-  const arrow = requirePeer<Arrow>('apache-arrow')
+  const arrow = requirePeer<Arrow>('apache-arrow', places)
   if (isMissing(arrow)) return arrow
   return new LanceStore(lance, arrow, folder, await lance.connect(folder))
 }

@@ -10,16 +10,20 @@ export const isMissing = (value: unknown): value is Missing =>
 
 export const HOW_TO_INSTALL = 'not run: npm ci --prefix bench/peers'
 
-/**
- * Peers are no dependencies of ours: they are installed in this folder, when someone wants to compare.
- *
- * @param folder the one with the `node_modules` to look in; tests give others
- */
+/** Where peers are looked for; tests look where there are none. */
+export interface PeerPlaces {
+  /** A file in the folder whose `node_modules` has them. Default: this folder. */
+  readonly packages?: string | URL
+  /** Default: what `CXX` names, or g++. */
+  readonly compiler?: string
+}
+
+/** Peers are no dependencies of ours: they are installed in this folder, when someone wants to compare. */
 export function requirePeer<T>(
   name: string,
-  folder: string | URL = new URL('package.json', import.meta.url),
+  { packages = new URL('package.json', import.meta.url) }: PeerPlaces = {},
 ): T | Missing {
-  const require = createRequire(folder)
+  const require = createRequire(packages)
   try {
     require.resolve(name)
   } catch {

@@ -1,6 +1,6 @@
 import Database from 'better-sqlite3'
 import type { VectorSet } from '../support/vector-set.ts'
-import { isMissing, requirePeer, type Missing } from './missing.ts'
+import { isMissing, requirePeer, type Missing, type PeerPlaces } from './missing.ts'
 import { ONE_IN, type OneIn, type StorePeer } from './store-peer.ts'
 
 /** The part of the package that is used: its own types are there only where it is installed. */
@@ -12,8 +12,8 @@ const PUT_ROWS = 500
 const columns = ONE_IN.map((each) => `one_in_${each}`)
 
 /** sqlite-vec: a virtual table of vectors with metadata columns, always scanned. */
-export function openSqliteVec(file: string): StorePeer | Missing {
-  const vec = requirePeer<SqliteVec>('sqlite-vec')
+export function openSqliteVec(file: string, places?: PeerPlaces): StorePeer | Missing {
+  const vec = requirePeer<SqliteVec>('sqlite-vec', places)
   return isMissing(vec) ? vec : new SqliteVecStore(vec, file)
 }
 

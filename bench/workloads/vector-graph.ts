@@ -10,7 +10,7 @@ import { loadEngine } from '../../src/vector/graph/load-engine.ts'
 import { VectorGraphs } from '../../src/vector/graph/vector-graphs.ts'
 import { ScanIndex } from '../../src/vector/scan-index.ts'
 import { HnswlibProcess } from '../peers/hnswlib.ts'
-import { isMissing, type Missing } from '../peers/missing.ts'
+import { isMissing, type Missing, type PeerPlaces } from '../peers/missing.ts'
 import { graphOfUsearch } from '../peers/usearch.ts'
 import { measuredRow, type BenchRow, type Point, type Target } from '../report/row.ts'
 import { vectorSource } from '../support/data.ts'
@@ -194,12 +194,13 @@ async function buildInCpp(
 export async function bakeOff(
   size: VectorSize,
   { engines, changes, queries, ...schedule }: BakeOff,
+  places?: PeerPlaces,
 ): Promise<BenchRow[]> {
   using folder = temporaryFolder()
   const { vectors, dimension } = size
   const data = vectorData(dimension, { stored: vectors, probes: queries, fresh: changes })
   const ours = engines.map((engine) => build(engine, data))
-  const started = HnswlibProcess.start()
+  const started = HnswlibProcess.start(places)
   await using peer = isMissing(started) ? undefined : started
   const inCpp = peer && (await buildInCpp(peer, data, folder))
   const reference = inCpp ?? ours[0]

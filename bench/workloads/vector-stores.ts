@@ -1,6 +1,6 @@
 import { HnswlibProcess } from '../peers/hnswlib.ts'
 import { openLanceDB } from '../peers/lancedb.ts'
-import { isMissing, type Missing } from '../peers/missing.ts'
+import { isMissing, type Missing, type PeerPlaces } from '../peers/missing.ts'
 import { openSqliteVec } from '../peers/sqlite-vec.ts'
 import { ONE_IN, type OneIn, type StorePeer } from '../peers/store-peer.ts'
 import type { BenchRow, Target } from '../report/row.ts'
@@ -106,6 +106,7 @@ interface Filled {
 export async function compareStores(
   size: VectorSize,
   { changes, queries, openings, ...schedule }: StoresBench,
+  places?: PeerPlaces,
 ): Promise<BenchRow[]> {
   using folder = temporaryFolder()
   const { vectors, dimension } = size
@@ -113,13 +114,16 @@ export async function compareStores(
   const truths = truthsOf(data)
 
   await using ours = await AgentDBStore.open(folder.file('agent.db'))
-  const opened = [openSqliteVec(folder.file('vec.db')), await openLanceDB(folder.file('lance'))]
+  const opened = [
+    openSqliteVec(folder.file('vec.db'), places),
+    await openLanceDB(folder.file('lance'), places),
+  ]
   await using peers = disposing(opened.filter((one): one is StorePeer => !isMissing(one)))
   const filled: Filled[] = []
   for (const store of [ours, ...peers.all]) filled.push(await fill(store, data))
   for (const peer of peers.all)
     await peer.tune?.(() => recallOfStore(peer, data, truths, undefined), RECALL)
-  const started = HnswlibProcess.start()
+  const started = HnswlibProcess.start(places)
   await using inCpp = isMissing(started) ? undefined : started
   const cpp = inCpp && (await cppSide(inCpp, data, folder, truthOf(truths, undefined)))
 
