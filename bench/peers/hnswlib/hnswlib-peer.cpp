@@ -16,6 +16,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -32,8 +33,10 @@
 using Clock = std::chrono::steady_clock;
 using Index = hnswlib::HierarchicalNSW<float>;
 
+// At least 1: a clock may stand still for what is done in less, and times are divided by each other.
 static int64_t nanoseconds_since(Clock::time_point start) {
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+    const auto passed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
+    return std::max<int64_t>(1, passed.count());
 }
 
 // Resident memory of this process.
