@@ -13,3 +13,22 @@ export async function exactSearchOfUsearch(): Promise<ExactSearch | undefined> {
     return [...exactSearch(matrix, probe, probe.length, k, MetricKind.Cos, 1).keys] as bigint[]
   }
 }
+
+/** usearch's graph without anything of ours around it; read from a file that it saved, so that it is the same graph. */
+export async function graphOfUsearch(
+  file: string,
+  { dimension, m, ef }: { dimension: number; m: number; ef: number },
+): Promise<(probe: Float32Array, k: number) => number[]> {
+  const { Index, MetricKind, ScalarKind } = await import('usearch')
+  const index = new Index({
+    dimensions: dimension,
+    metric: MetricKind.Cos,
+    quantization: ScalarKind.F16,
+    connectivity: m,
+    expansion_add: 100,
+    expansion_search: ef,
+    multi: false,
+  })
+  index.load(file)
+  return (probe, k) => Array.from(index.search(probe, k, 1).keys as ArrayLike<bigint>, Number)
+}

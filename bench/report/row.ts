@@ -2,9 +2,9 @@ import { percentiles, type Percentiles, type Samples } from './statistics.ts'
 
 export type Unit = 'us' | 'ms' | 'rows/s' | 'bytes'
 
-/** A number that a row must reach: at most for times and ratios, at least for rates. */
+/** A number that a row must reach: at most for times and ratios, at least for rates and recall. */
 export interface Target {
-  readonly metric: keyof Percentiles | 'ratio'
+  readonly metric: keyof Percentiles | 'ratio' | 'recall'
   readonly limit: number
 }
 
@@ -16,6 +16,24 @@ export interface Ratio {
   readonly against: string
 }
 
+/**
+ * One dot of a picture: what one contender needed with so many vectors. A row has its own and, where the picture would
+ * lack it, that of what it was measured against.
+ */
+export interface Point {
+  readonly measure: string
+  readonly unit: Unit
+  readonly contender: string
+  readonly vectors: number
+  readonly dimension: number
+  readonly p50: number
+  readonly p95: number
+  /** Share of the true nearest that were found. */
+  readonly recall?: number
+  /** Of a graph: how widely it looked. Points of one contender that differ in it are a curve of recall against time. */
+  readonly ef?: number
+}
+
 export interface MeasuredRow extends Percentiles {
   readonly kind: 'measured'
   readonly name: string
@@ -25,6 +43,9 @@ export interface MeasuredRow extends Percentiles {
   readonly targets: readonly Target[]
   readonly met: boolean
   readonly note: string
+  /** Share of the true nearest that were found. */
+  readonly recall?: number
+  readonly points?: readonly Point[]
 }
 
 /** What could not be measured here, and why: never left out in silence. */
@@ -44,12 +65,15 @@ export interface Measurement {
   readonly ratio: Ratio
   readonly targets: readonly Target[]
   readonly note?: string
+  readonly recall?: number
+  readonly points?: readonly Point[]
 }
 
 export function measuredRow(measurement: Measurement): MeasuredRow {
-  const { name, unit, samples, ratio, targets, note = '' } = measurement
+  const { name, unit, samples, ratio, targets, note = '', recall, points } = measurement
   const found = percentiles(samples, unit === 'rows/s')
-  const met = targets.every((target) => isMet(target, { ...found, ratio: ratio.value }, unit))
+  const reached = { ...found, ratio: ratio.value, recall: recall ?? 0 }
+  const met = targets.every((target) => isMet(target, reached, unit))
   return {
     kind: 'measured',
     name,
@@ -60,20 +84,24 @@ export function measuredRow(measurement: Measurement): MeasuredRow {
     targets,
     met,
     note,
+    ...(recall === undefined ? {} : { recall }),
+    ...(points === undefined ? {} : { points }),
   }
 }
 
 function isMet(
   { metric, limit }: Target,
-  found: Percentiles & { readonly ratio: number },
+  found: Percentiles & { readonly ratio: number; readonly recall: number },
   unit: Unit,
 ): boolean {
+  if (metric === 'recall') return found.recall >= limit
   return metric !== 'ratio' && unit === 'rows/s' ? found[metric] >= limit : found[metric] <= limit
 }
 
 /** `p95 <= 100 ms`, as it stands in the table. */
 export function targetText({ metric, limit }: Target, unit: Unit | undefined): string {
   if (metric === 'ratio') return `ratio <= ${limit}`
+  if (metric === 'recall') return `recall >= ${limit}`
   const sign = unit === 'rows/s' ? '>=' : '<='
   return `${metric} ${sign} ${limit.toLocaleString('en')}${unit === undefined ? '' : ` ${unit}`}`
 }

@@ -38,7 +38,8 @@ function footnote(row: BenchRow): string {
   if (row.kind === 'skipped') return `${row.name}: SKIPPED, ${row.reason}`
   const note = row.note === '' ? '' : `; ${row.note}`
   const cpu = row.ratio.cpu === undefined ? '' : ` (processor time ${row.ratio.cpu.toFixed(2)}x)`
-  return `${row.name}: ratio against ${row.ratio.against}${cpu}; ${row.samples} samples${note}`
+  const recall = row.recall === undefined ? '' : `; recall ${row.recall.toFixed(4)}`
+  return `${row.name}: ratio against ${row.ratio.against}${cpu}; ${row.samples} samples${recall}${note}`
 }
 
 /** Three significant digits below 1000, whole numbers above. */

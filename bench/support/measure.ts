@@ -1,9 +1,16 @@
 import { setImmediate } from 'node:timers/promises'
+import type { Ratio } from '../report/row.ts'
 import { median } from '../report/statistics.ts'
 
 export interface Contender {
   /** One timed operation; `n` counts its calls. Untimed work belongs outside. */
   run(n: number): unknown
+}
+
+/** One in a process of its own, which times its calls itself: the way there and back is not counted. */
+export interface RemoteContender {
+  /** Makes the calls `from`, `from + 1` and so on; resolves with the milliseconds of each. */
+  round(from: number, count: number): Promise<readonly number[]>
 }
 
 export interface Schedule {
@@ -18,7 +25,10 @@ export interface Schedule {
 export interface Timing {
   /** Milliseconds of each call. */
   readonly ms: number[]
-  /** Processor time of all of them, in milliseconds: what the neighbours of a busy machine do not change. */
+  /**
+   * Processor time of all of them, in milliseconds: what the neighbours of a busy machine do not change. NaN of a
+   * contender that ran elsewhere.
+   */
   cpuMs: number
 }
 
@@ -26,7 +36,7 @@ export interface Timing {
  * Times contenders in turn, round by round, the order rotating, so that whatever else the machine does hits all of them
  * alike.
  */
-export async function interleave<const C extends readonly Contender[]>(
+export async function interleave<const C extends readonly (Contender | RemoteContender)[]>(
   contenders: C,
   { rounds, each, warmup }: Schedule,
 ): Promise<{ [K in keyof C]: Timing }> {
@@ -38,11 +48,14 @@ export async function interleave<const C extends readonly Contender[]>(
       const contender = contenders[which]
       if (timing === undefined || contender === undefined) continue
       const before = process.cpuUsage()
-      const ms = await timeCalls(contender, round * each, each)
+      const isRemote = 'round' in contender
+      const ms = isRemote
+        ? await contender.round(round * each, each)
+        : await timeCalls(contender, round * each, each)
       const { user, system } = process.cpuUsage(before)
       if (round < warmup) continue
       timing.ms.push(...ms)
-      timing.cpuMs += (user + system) / 1000
+      timing.cpuMs += isRemote ? Number.NaN : (user + system) / 1000
     }
     await setImmediate()
   }
@@ -60,13 +73,9 @@ async function timeCalls(contender: Contender, from: number, count: number): Pro
   return ms
 }
 
-/** Ratio of the medians, and of processor time beside it. */
-export const ratioOf = (
-  ours: Timing,
-  theirs: Timing,
-  against: string,
-): { value: number; cpu: number; against: string } => ({
-  value: median(ours.ms) / median(theirs.ms),
-  cpu: ours.cpuMs / theirs.cpuMs,
-  against,
-})
+/** Ratio of the medians, and of processor time beside it where both ran in this process. */
+export function ratioOf(ours: Timing, theirs: Timing, against: string): Ratio {
+  const value = median(ours.ms) / median(theirs.ms)
+  const cpu = ours.cpuMs / theirs.cpuMs
+  return Number.isNaN(cpu) ? { value, against } : { value, cpu, against }
+}

@@ -12,6 +12,8 @@ import { textSearch } from './text-search.ts'
 import { vectorExact } from './vector-exact.ts'
 import { vectorScan } from './vector-scan.ts'
 import { vectorGraph } from './vector-graph.ts'
+import { vectorMillion } from './vector-million.ts'
+import { vectorStores } from './vector-stores.ts'
 import { wire } from './wire.ts'
 import type { Workload } from './workload.ts'
 
@@ -26,6 +28,8 @@ export const workloads: readonly Workload[] = [
   memory,
   vectorScan,
   vectorGraph,
+  vectorStores,
+  vectorMillion,
   pushRate,
   agentLatency,
   liveStreams,

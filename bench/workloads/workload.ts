@@ -13,6 +13,8 @@ export interface Workload {
   /** What the numbers are to show. */
   readonly claim: string
   readonly needsPostgres: boolean
+  /** Too long for a run of all: it takes part when `--only` names it. */
+  readonly onlyWhenNamed?: boolean
   run(size: Size, context: BenchContext): Promise<BenchRow[]>
 }
 
@@ -20,13 +22,14 @@ interface Definition<P> {
   readonly name: string
   readonly claim: string
   readonly sizes: Readonly<Record<Size, P>>
+  readonly onlyWhenNamed?: boolean
 }
 
 export function localWorkload<P>(
   definition: Definition<P> & { readonly run: (parameters: P) => Promise<BenchRow[]> },
 ): Workload {
-  const { name, claim, sizes, run } = definition
-  return { name, claim, needsPostgres: false, run: (size) => run(sizes[size]) }
+  const { name, claim, sizes, onlyWhenNamed = false, run } = definition
+  return { name, claim, needsPostgres: false, onlyWhenNamed, run: (size) => run(sizes[size]) }
 }
 
 interface PlannedRow {
