@@ -201,6 +201,35 @@ describe('search at the centre', () => {
     expect(await both(ada, '', { collection: 'documentation_embeddings', text: '?!' })).toEqual([])
   })
 
+  test('words are found in the whole content, as far as it is searched', async () => {
+    const user = await createUser(centre)
+    const filler = 'word '.repeat(1000)
+    const [inBody = '', beyond = '', changed = ''] = await embed(centre, user, [
+      { preview: 'start of a text', content: `${filler} marmalade` },
+      { preview: 'start of a text', content: `${filler.repeat(2)} marmalade` },
+      { preview: 'start of a text', content: 'no such thing' },
+    ])
+    await centre.server.vectorsCaughtUp()
+    // How rare a word is, the two count over different rows: which rows they find is the same.
+    const found = async (text: string): Promise<string[]> => {
+      const body = { collection: 'code_embeddings', text }
+      const { results } = await search(user, '', body)
+      const rows = (await (await ask(exact, user, '', body)).json()) as Answer
+      expect(ids(results)).toEqual(ids(rows.results))
+      return ids(results)
+    }
+    expect(await found('marmalade')).toEqual([inBody])
+    await sql`UPDATE embeddings SET content = 'now with marmalade' WHERE id = ${changed}`.execute(
+      centre.db,
+    )
+    await centre.server.vectorsCaughtUp()
+    const now = await found('marmalade')
+    expect(now.toSorted()).toEqual([changed, inBody].toSorted())
+    expect(now).not.toContain(beyond)
+    // The content is searched in the preview's place: what it begins with does not count twice.
+    expect(await found('start')).toEqual([])
+  })
+
   test('conversations are found by their owner, of one conversation and a span of time', async () => {
     const conversation = newId()
     const said = (timestamp: string, id = conversation) => ({
