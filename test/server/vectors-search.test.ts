@@ -378,6 +378,28 @@ describe('the face of search', () => {
     expect((await ask(centre, ada, '', '{"collection"')).status).toBe(400)
   })
 
+  test('a body beyond the limit is refused with the limit and what to do, whoever has a token', async () => {
+    const limit = 2 * 1024 * 1024
+    const padded = (length: number): string => {
+      const json = JSON.stringify(body)
+      return json + ' '.repeat(length - json.length)
+    }
+    const message = (path: string): string =>
+      `/search/v1${path} takes at most ${limit} bytes: write the vector with fewer digits, filter by fewer values`
+    for (const path of ['', '/code', '/documentation']) {
+      const answer = await ask(centre, ada, path, padded(limit + 1))
+      expect(answer.status).toBe(413)
+      expect(await answer.json()).toEqual({ code: 'TOO_LARGE', message: message(path) })
+    }
+    expect((await ask(centre, ada, '', padded(limit))).status).toBe(200)
+    expect((await ask(centre, undefined, '', padded(limit + 1))).status).toBe(401)
+    // The longest vector there is, written out at length, is within it.
+    const vector = Array.from({ length: 65_535 }, () => -1.2345678901234567e-100)
+    const longest = JSON.stringify({ ...body, vector })
+    expect(longest.length).toBeGreaterThan(1.5e6)
+    expect((await ask(centre, ada, '', longest)).status).toBe(200)
+  })
+
   test('results come as lines to who asks for lines', async () => {
     const user = await createUser(centre)
     await embed(centre, user, [{}, {}])
