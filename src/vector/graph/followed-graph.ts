@@ -297,14 +297,14 @@ export class FollowedGraph implements GraphIndex {
 
   #mustSave(): boolean {
     const held = this.#held
-    if (held === undefined || this.#options.spec.path === undefined) return false
+    if (held === undefined || this.#options.spec.files === undefined) return false
     if (performance.now() < this.#saveNotBefore) return false
     if (!held.hasFile) return true
     return held.unsaved >= Math.max(SAVE_CHANGES_MIN, SAVE_SHARE * held.counts.size)
   }
 
   async #save(held: Held, isForeground: boolean): Promise<void> {
-    if (this.#options.spec.path === undefined) return
+    if (this.#options.spec.files === undefined) return
     const { unsaved } = held
     try {
       const request = { type: 'save', graph: held.number } as const
