@@ -292,10 +292,7 @@ export class Oracle {
       case 'foreign_key':
         return [rowKey(table.number, id), ...parents].some(this.#isGone)
       case 'parent_missing':
-        return (
-          note.window === 'over' &&
-          [rowKey(table.number, id), ...parents].some(this.#isAbsent)
-        )
+        return note.window === 'over' && [rowKey(table.number, id), ...parents].some(this.#isAbsent)
       case 'unique':
         return (
           row !== undefined ||

@@ -54,7 +54,7 @@ describe('rows that are gone', () => {
       db.embeddings.delete(id)
       expect(noted(db)).toEqual({ gone: Math.max(11 - (n + 1), n + 2), head: 199_042 + n })
     }
-    db.close()
+    await db.close()
   })
 
   test('are not found by a process that has not followed since before they were forgotten', async () => {

@@ -15,8 +15,7 @@ export function decideDelete(
   const { state } = context
   const known = knownRow(context, table, id)
   // Deleted is deleted, whoever did it.
-  if (known?.deleted === true)
-    return { writes: [], conflicts: [], outcome: undefined }
+  if (known?.deleted === true) return { writes: [], conflicts: [], outcome: undefined }
   const isDeletable =
     table.owner.kind !== 'self' && table.writeClass !== 'pull' && table.writeClass !== 'push-only'
   if (known === undefined && context.ifMissing === 'wait' && isDeletable)
