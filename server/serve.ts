@@ -10,7 +10,7 @@ import { createApp } from './http/app.ts'
 import { Database } from './postgres/database.ts'
 import { makePartitions, prepareCentre } from './postgres/prepare.ts'
 import { Feed, type Admit } from './sync/feed.ts'
-import { forgetDecided } from './sync/forget.ts'
+import { forgetConflicts, forgetDecided } from './sync/forget.ts'
 import { HEALING_DAYS } from './sync/heal.ts'
 import { HealService } from './sync/heal-service.ts'
 import { LogTail } from './sync/log-tail.ts'
@@ -111,7 +111,9 @@ const IDS_DAYS_MIN = 2 * HEALING_DAYS
 /** Once an hour. Left undone, the default partitions take every row and the log grows: more disk, nothing wrong. */
 async function housekeep(database: Database, feed: Feed, retentionDays: number): Promise<void> {
   await makePartitions(database)
-  await pruneLog(database, new Date(Date.now() - retentionDays * DAY_MS))
+  const retained = new Date(Date.now() - retentionDays * DAY_MS)
+  await pruneLog(database, retained)
+  await forgetConflicts(database, retained)
   await feed.acknowledged.write(database)
   const idsDays = Math.max(retentionDays, IDS_DAYS_MIN)
   await forgetDecided(database, new Date(Date.now() - idsDays * DAY_MS))

@@ -87,6 +87,7 @@ export const syncSchema: readonly string[] = [
   client_id uuid NOT NULL,
   seq bigint NOT NULL,
   tx_id text NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (client_id, seq)
 )`,
   `CREATE TABLE sync.outcome (

@@ -303,16 +303,33 @@ const conversationStatistics: readonly string[] = [
 /** As many bits as JavaScript counts exactly. */
 const newStamp = `random() & ${Number.MAX_SAFE_INTEGER}`
 
+/**
+ * By how many numbers a row that is gone stays in its sequence: for whoever follows more slowly, it is as if it had
+ * never followed. Two go with each that comes, so that there are never more than that many.
+ */
+const GONE_KEPT = 100_000
+
 /** Notes each change of a row in the sequence that its caches follow. */
 function changeNotes(table: string, watched: readonly string[], notes: string): string[] {
   const next = `(SELECT coalesce(max(seq), 0) + 1 FROM ${notes})`
   const note = (row: 'OLD' | 'NEW', gone: 0 | 1): string =>
     `INSERT INTO ${notes} (id, seq, gone, stamp) VALUES (${row}.id, ${next}, ${gone}, ${newStamp})
     ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;`
+  const forget = `INSERT INTO forgotten_changes (name, seq)
+    SELECT '${notes}', max(o.seq) FROM (SELECT c.seq FROM ${notes} c
+      WHERE c.gone = 1 AND c.seq < (SELECT max(seq) FROM ${notes}) - ${GONE_KEPT} ORDER BY c.seq LIMIT 2) o
+    WHERE true HAVING max(o.seq) IS NOT NULL
+    ON CONFLICT (name) DO UPDATE SET seq = excluded.seq;
+    DELETE FROM ${notes} WHERE gone = 1 AND seq <= (SELECT f.seq FROM forgotten_changes f WHERE f.name = '${notes}');`
   return [
     trigger(`${table}_change_insert`, `AFTER INSERT ON ${table}`, '1', note('NEW', 0)),
     trigger(`${table}_change_update`, `AFTER UPDATE ON ${table}`, changed(watched), note('NEW', 0)),
-    trigger(`${table}_change_delete`, `AFTER DELETE ON ${table}`, '1', note('OLD', 1)),
+    trigger(
+      `${table}_change_delete`,
+      `AFTER DELETE ON ${table}`,
+      '1',
+      `${note('OLD', 1)}\n    ${forget}`,
+    ),
   ]
 }
 

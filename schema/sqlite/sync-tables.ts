@@ -23,6 +23,7 @@
  * - `embedding_changes`, `memory_changes`: the change sequences that vector caches of `embeddings` and `memory_items`
  *   follow; they run while a batch is applied, too. `stamp` is random, 53 bits: a store that was put back to an earlier
  *   copy gives numbers again, but no stamp
+ * - `forgotten_changes`: up to which number of each of those sequences rows that are gone are not in it any more
  */
 export const syncTables: readonly string[] = [
   `CREATE TABLE sync_state (
@@ -160,11 +161,17 @@ export const syncTables: readonly string[] = [
   gone INTEGER NOT NULL,
   stamp INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID`,
+  `CREATE INDEX embedding_changes_gone ON embedding_changes (seq) WHERE gone = 1`,
   `CREATE TABLE memory_changes (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL UNIQUE,
   gone INTEGER NOT NULL,
   stamp INTEGER NOT NULL
+) STRICT, WITHOUT ROWID`,
+  `CREATE INDEX memory_changes_gone ON memory_changes (seq) WHERE gone = 1`,
+  `CREATE TABLE forgotten_changes (
+  name TEXT PRIMARY KEY,
+  seq INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID`,
   `CREATE TABLE schema_migrations (
   version INTEGER PRIMARY KEY,

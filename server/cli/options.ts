@@ -1,5 +1,11 @@
 import { InvalidArgumentError, Option, type Command } from 'commander'
-import { qdrantUrlProblem, type VectorOptions } from '../vectors/settings.ts'
+import { collections, type Collection } from '../../schema/tables/embeddings.ts'
+import {
+  qdrantUrlProblem,
+  vectorSettings,
+  type VectorModel,
+  type VectorOptions,
+} from '../vectors/settings.ts'
 
 /** Where the centre's database is; as parsed, before {@link centreOf}. */
 export interface CentreOptions {
@@ -86,6 +92,48 @@ export function addQdrantOptions(command: Command): Command {
         .env('QDRANT_REPLICAS')
         .argParser(wholeNumber),
     )
+    .addOption(
+      new Option(
+        '--qdrant-write-consistency <n>',
+        'copies that must have a write before it counts, at most --qdrant-replicas',
+      )
+        .env('QDRANT_WRITE_CONSISTENCY')
+        .argParser(wholeNumber),
+    )
+}
+
+/** Of a server alone: other commands find in the database what it was configured to have. */
+export const qdrantModelsOption = (): Option =>
+  new Option(
+    '--qdrant-models <list>',
+    'models with collections from the start: MODEL:DIMENSION for all four, COLLECTION=MODEL:DIMENSION for one, by commas; the first of a collection is its usual one',
+  )
+    .env('QDRANT_MODELS')
+    .argParser(vectorModels)
+
+type VectorModels = Partial<Record<Collection, readonly VectorModel[]>>
+
+/** `text-embedding-3-small:1536,code_embeddings=voyage-code-3:1024`. */
+function vectorModels(list: string): VectorModels | undefined {
+  if (list.trim() === '') return undefined
+  const found = new Map<string, VectorModel[]>()
+  for (const entry of list.split(',').map((one) => one.trim())) {
+    const parts = /^(?:([a-z_]+)=)?([^=]+):(\d{1,6})$/.exec(entry)
+    if (parts === null)
+      throw new InvalidArgumentError(
+        `Write it like text-embedding-3-small:1536 or code_embeddings=voyage-code-3:1024, not ${JSON.stringify(entry)}`,
+      )
+    const [, collection, model = '', dimension] = parts
+    for (const name of collection === undefined ? collections : [collection])
+      found.set(name, [...(found.get(name) ?? []), { model, dimension: Number(dimension) }])
+  }
+  const models: VectorModels = Object.fromEntries(found)
+  try {
+    vectorSettings({ models })
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Error ? error.message : String(error))
+  }
+  return models
 }
 
 /** As given; the key comes from the environment alone, since a command line can be read by others. */
@@ -99,8 +147,15 @@ export function qdrantOf(command: Command): {
     qdrantPrefix?: string
     qdrantShards?: number
     qdrantReplicas?: number
+    qdrantWriteConsistency?: number
+    qdrantModels?: VectorModels
   }>()
   const { qdrantUrl: url = '', qdrantPrefix: prefix = '' } = options
+  const { qdrantReplicas: copies = 1, qdrantWriteConsistency: needed = 1 } = options
+  if (needed > copies)
+    command.error(
+      `--qdrant-write-consistency ${needed} is more than --qdrant-replicas ${copies}: no write would ever count`,
+    )
   const apiKey = process.env['QDRANT_API_KEY'] ?? ''
   return {
     url: url === '' ? undefined : url,
@@ -109,6 +164,8 @@ export function qdrantOf(command: Command): {
       prefix,
       shardNumber: options.qdrantShards,
       replicationFactor: options.qdrantReplicas,
+      writeConsistencyFactor: options.qdrantWriteConsistency,
+      models: options.qdrantModels,
     },
   }
 }

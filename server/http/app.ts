@@ -101,7 +101,9 @@ export function createApp(context: AppContext): FastifyInstance {
   app.addContentTypeParser([MSGPACK, JSON_TYPE], { parseAs: 'buffer' }, (_request, body, done) =>
     done(null, body),
   )
-  app.setErrorHandler((error, _request, reply) => sendError(reply, error, context.onError))
+  app.setErrorHandler((error, request, reply) =>
+    sendError(reply, bodyTooLarge(error, request) ?? error, context.onError),
+  )
   app.setNotFoundHandler((_request, reply) =>
     sendError(
       reply,
@@ -310,13 +312,6 @@ function describe(error: unknown): { status: number; code: string; message: stri
     if (status !== undefined) return { status, code: error.code, message: error.message }
   }
   const fastify = error as { code?: unknown; statusCode?: unknown; message?: unknown }
-  if (fastify.code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
-    return {
-      status: 413,
-      code: 'TOO_LARGE',
-      message: `a message has at most ${MESSAGE_BYTES_MAX} bytes`,
-    }
-  }
   if (typeof fastify.statusCode === 'number' && fastify.statusCode < 500) {
     return { status: fastify.statusCode, code: 'PROTOCOL', message: String(fastify.message) }
   }
@@ -328,6 +323,16 @@ function describe(error: unknown): { status: number; code: string; message: stri
     }
   }
   return { status: 500, code: 'SERVER_ERROR', message: 'the centre failed; its log says why' }
+}
+
+/** What is too long for its route, whether it says its length or not; each has a limit of its own. */
+function bodyTooLarge(error: unknown, { routeOptions }: FastifyRequest): AgentDBError | undefined {
+  if ((error as { code?: unknown }).code !== 'FST_ERR_CTP_BODY_TOO_LARGE') return undefined
+  const { url = '', bodyLimit } = routeOptions
+  const advice = url.startsWith('/search/')
+    ? 'write the vector with fewer digits, filter by fewer values'
+    : 'send fewer transactions at once'
+  return new AgentDBError('TOO_LARGE', `${url} takes at most ${bodyLimit} bytes: ${advice}`)
 }
 
 /** Class 08 and 57P0x, and what the socket says. */

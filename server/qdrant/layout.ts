@@ -92,7 +92,7 @@ export const payloadFields: Readonly<
 }
 
 /** Layout of points; a new one makes every point differ from its row, so that all are written again. */
-export const POINT_LAYOUT = 1
+export const POINT_LAYOUT = 2
 
 /** How the collections are spread over the nodes of a cluster. */
 export interface Spread {

@@ -3,8 +3,12 @@ import type { Database, Session } from '../postgres/database.ts'
 /**
  * What the centre remembers of transactions that it has decided: their random ids (`sync.applied`), by which it knows
  * them again under another number, and what became of them (`sync.outcome`). Both may go once the client has its
- * acknowledgement and the time is over in which a restored centre is healed by those ids. What has to last is elsewhere:
- * a client's own numbers are told by its watermark, which stays.
+ * acknowledgement and the time is over in which a restored centre is healed by those ids. So do the numbers under which a
+ * client brought what the centre had already (`sync.repeated`). What has to last is elsewhere: a client's own numbers are
+ * told by its watermark, which stays.
+ *
+ * Names of rows whose insert was refused (`sync.rejected`) stay: a store that was away for years may yet bring what it
+ * wrote on top of them before it heard, and no queue is refused for its age.
  */
 
 /** Rows that one statement takes away; short, so that nothing waits behind it for long. */
@@ -44,8 +48,9 @@ export async function forgetDecided(
   let forgotten = 0
   for (let count = atOnce; count >= atOnce; forgotten += count)
     count = (await database.query<{ n: number }>(forget, parameters)).rows[0]?.n ?? 0
-  for (let count = atOnce; count >= atOnce;)
-    count = (await database.query(forgetRetold, parameters)).rowCount
+  for (const statement of [forgetRetold, forgetRepeated])
+    for (let count = atOnce; count >= atOnce;)
+      count = (await database.query(statement, parameters)).rowCount
   return forgotten
 }
 
@@ -66,3 +71,35 @@ const forgetRetold = `DELETE FROM sync.outcome o USING (
     SELECT u.client_id, u.seq, u.n FROM sync.outcome u JOIN sync.repeated r USING (client_id, seq) JOIN sync.client c USING (client_id)
     WHERE u.at < $1 AND ${mayGo('u')} LIMIT $2) old
   WHERE o.client_id = old.client_id AND o.seq = old.seq AND o.n = old.n`
+
+/** After the outcomes: by these rows they are found. */
+const forgetRepeated = `DELETE FROM sync.repeated r USING (
+    SELECT u.client_id, u.seq FROM sync.repeated u JOIN sync.client c USING (client_id)
+    WHERE u.at < $1 AND ${mayGo('u')} AND NOT EXISTS (SELECT 1 FROM sync.outcome o WHERE o.client_id = u.client_id AND o.seq = u.seq)
+    LIMIT $2) old
+  WHERE r.client_id = old.client_id AND r.seq = old.seq`
+
+/** Conflicts of a user's clients that a store which reads its whole scope is told, the newest of them. */
+export const CONFLICTS_TOLD_MAX = 1000
+
+/**
+ * Forgets conflicts that nobody can be told any more: the log does not go back to them (`before`), and a store that reads
+ * its whole scope gets newer ones of its user, as many as it is told. Says how many.
+ */
+export async function forgetConflicts(database: Database, before: Date): Promise<number> {
+  const { rowCount } = await database.query(forgetUntold, [
+    before.toISOString(),
+    CONFLICTS_TOLD_MAX,
+  ])
+  return rowCount
+}
+
+/** Of a client that is not known here nobody can say whose it is: what names one stays. */
+const forgetUntold = `WITH told AS (
+    SELECT c.id, c.at, l.user_id FROM sync.conflict c JOIN sync.client l ON l.client_id = c.loser
+    UNION SELECT c.id, c.at, w.user_id FROM sync.conflict c JOIN sync.client w ON w.client_id = c.winner),
+  placed AS (SELECT id, rank() OVER (PARTITION BY user_id ORDER BY at DESC) AS place FROM told)
+  DELETE FROM sync.conflict c WHERE c.at < $1
+    AND NOT EXISTS (SELECT 1 FROM placed p WHERE p.id = c.id AND p.place <= $2)
+    AND (SELECT count(*) FROM sync.client k WHERE k.client_id IN (c.loser, c.winner))
+      = (SELECT count(DISTINCT n.id) FROM (VALUES (c.loser), (c.winner)) n(id) WHERE n.id IS NOT NULL)`

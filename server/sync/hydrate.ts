@@ -7,6 +7,7 @@ import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { WireConflict, WireOutcome } from '../../sync/protocol/messages.ts'
 import { ownPredicate } from '../../schema/postgres/access.ts'
 import type { Database, Session } from '../postgres/database.ts'
+import { CONFLICTS_TOLD_MAX } from './forget.ts'
 import { readLog } from './log-entry.ts'
 import type { PageMark } from './cursor.ts'
 import { advance, latestBatch, type Batch } from './positions.ts'
@@ -16,8 +17,6 @@ import type { PullBuilder } from './pull-response.ts'
 /** Rows and bytes of one page; enough to keep both sides busy, little enough to hold in memory for each reader. */
 const PAGE_ROWS = 5000
 const PAGE_BYTES = 4 * 1024 * 1024
-/** Records of lost values that come with a whole scope, the newest. */
-const CONFLICTS_READ_MAX = 1000
 
 export interface Scope {
   readonly principal: Principal
@@ -342,7 +341,7 @@ async function readClient(
       UNION SELECT c.* FROM own JOIN sync.conflict c ON c.winner = own.client_id)
     SELECT id, to_jsonb(at) #>> '{}' AS at, tbl, row_id AS "rowId", loser, winner, lost, kept FROM told
     ORDER BY told.at DESC LIMIT $2`,
-    [principal.userId, CONFLICTS_READ_MAX],
+    [principal.userId, CONFLICTS_TOLD_MAX],
   )
   for (const { tbl, ...conflict } of conflicts.rows) {
     const table = tableOfNumber(tbl)?.name

@@ -34,7 +34,10 @@ export class ExactSearch {
     search: ResolvedSearch,
     among?: readonly string[],
   ): Promise<Ranked[]> {
-    const found = await candidates(session, spaceOf(search), search.filter, among)
+    const found = await candidates(session, spaceOf(search), search.filter, {
+      among,
+      hasWords: search.text !== undefined,
+    })
     const rows = found.filter(({ payload }) => meets(payload, search.filter))
     const rankings: Ranked[][] = []
     if (search.vector !== undefined)
@@ -109,9 +112,9 @@ const spaceOf = ({ collection, model, dimension }: ResolvedSearch) => ({
 function byWords(text: string, rows: readonly Candidate[]): Ranked[] {
   const query = sparseOfQuery(text)
   if (query === undefined) return []
-  const documents = rows.map(({ id, contentPreview, payload }) => ({
+  const documents = rows.map(({ id, text: ownText, payload }) => ({
     id,
-    terms: sparseOfRow(lexicalText(contentPreview, payload)),
+    terms: sparseOfRow(lexicalText(ownText, payload)),
   }))
   return rankLexically(query, documents)
 }

@@ -3,7 +3,7 @@ import type { Collection } from '../../schema/tables/embeddings.ts'
 import type { Database, Session } from '../postgres/database.ts'
 import type { VectorSpace } from '../qdrant/layout.ts'
 import type { Principal } from '../sync/principal.ts'
-import type { RowFilter } from './rows.ts'
+import { textOf, type RowFilter } from './rows.ts'
 
 /** Runs `work` as the caller: row-level security decides which rows there are. */
 export function asPrincipal<T>(
@@ -45,7 +45,8 @@ export interface Candidate {
   readonly id: string
   /** Another one whenever the row has changed. */
   readonly version: string
-  readonly contentPreview: string | null
+  /** Null where no words are looked for. */
+  readonly text: string | null
   readonly payload: unknown
 }
 
@@ -57,7 +58,10 @@ export async function candidates(
   session: Session,
   { collection, model, dimension }: VectorSpace,
   filter: RowFilter,
-  among: readonly string[] | undefined,
+  {
+    among,
+    hasWords,
+  }: { readonly among: readonly string[] | undefined; readonly hasWords: boolean },
 ): Promise<Candidate[]> {
   const parameters: unknown[] = [collection, model, dimension]
   const conditions = [...filter.keywords].map(([name, values]) => {
@@ -72,7 +76,7 @@ export async function candidates(
     conditions.push(`AND e.id = ANY ($${parameters.length}::uuid[])`)
   }
   const { rows } = await session.query<Candidate>(
-    `SELECT e.id, e.updated_at::text AS version, e.content_preview AS "contentPreview", e.payload FROM embeddings e
+    `SELECT e.id, e.updated_at::text AS version, ${hasWords ? textOf('e') : 'NULL'} AS text, e.payload FROM embeddings e
     WHERE e.collection = $1 AND e.model = $2 AND e.dimension = $3 ${conditions.join(' ')} ORDER BY e.id`,
     parameters,
   )

@@ -13,10 +13,17 @@ export interface EmbeddingRow extends VectorSpace {
   readonly id: string
   readonly owner: string
   readonly vector: Float32Array
-  readonly contentPreview: string | null
+  readonly text: string | null
   readonly payload: unknown
   readonly digest: string
 }
+
+/** Characters of a row's content that words are looked for in: more than what one embedding is made of, as a rule. */
+export const CONTENT_LENGTH_MAX = 8192
+
+/** SQL for a row's own text: its content as far as it is searched, or what there is of it. */
+export const textOf = (row: string): string =>
+  `coalesce(left(${row}.content, ${CONTENT_LENGTH_MAX}), ${row}.content_preview)`
 
 /**
  * Digest of all that a point is made of. In SQL, so that comparing a collection with its rows moves no vector out of
@@ -24,13 +31,13 @@ export interface EmbeddingRow extends VectorSpace {
  */
 export const digestOf = (row: string): string =>
   `md5(concat_ws(chr(10), '${POINT_LAYOUT}', ${row}.user_id, ${row}.collection, ${row}.model, ${row}.dimension,
-    md5(${row}.vector), md5(coalesce(${row}.content_preview, '')), md5(${row}.payload::text)))`
+    md5(${row}.vector), md5(coalesce(${textOf(row)}, '')), md5(${row}.payload::text)))`
 
 /** Rows by id, as they are now. */
 export async function readRows(session: Session, ids: readonly string[]): Promise<EmbeddingRow[]> {
   const { rows } = await session.query<EmbeddingRow>(
     `SELECT e.id, e.user_id AS owner, e.collection, e.model, e.dimension, e.vector,
-      e.content_preview AS "contentPreview", e.payload, ${digestOf('e')} AS digest
+      ${textOf('e')} AS text, e.payload, ${digestOf('e')} AS digest
     FROM embeddings e WHERE e.id = ANY ($1::uuid[])`,
     [ids],
   )
@@ -39,7 +46,7 @@ export async function readRows(session: Session, ids: readonly string[]): Promis
 
 /** The point of a row, at a version. */
 export function pointOf(row: EmbeddingRow, version: number): Point {
-  const text = sparseOfRow(lexicalText(row.contentPreview, row.payload))
+  const text = sparseOfRow(lexicalText(row.text, row.payload))
   return {
     id: row.id,
     vector: { '': Array.from(row.vector), ...(text === undefined ? {} : { text }) },
@@ -137,14 +144,14 @@ export function meets(payload: unknown, filter: RowFilter): boolean {
   )
 }
 
-/** Texts of a row that hybrid search looks for words in: what there is of its content, and its names. */
-export function lexicalText(contentPreview: string | null, payload: unknown): string {
+/** Texts of a row that hybrid search looks for words in: {@link textOf} it, and its names. */
+export function lexicalText(ownText: string | null, payload: unknown): string {
   const members = membersOf(payload)
   const text = (name: string): string => {
     const value = members[name]
     return typeof value === 'string' ? value.slice(0, TEXT_LENGTH_MAX) : ''
   }
-  const content = contentPreview ?? (text('content_preview') || text('resolution_preview'))
+  const content = ownText ?? (text('content_preview') || text('resolution_preview'))
   const names = ['title', 'section', 'file_path', 'function_name'].map(text)
   return [...names, content].filter((piece) => piece !== '').join('\n')
 }

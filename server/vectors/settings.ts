@@ -1,7 +1,7 @@
 import { AgentDBError, preview } from '../../schema/errors.ts'
 import { collections, type Collection } from '../../schema/tables/embeddings.ts'
 import { DIMENSION_MAX } from '../../schema/values/vector.ts'
-import type { Spread, VectorSpace } from '../qdrant/layout.ts'
+import { sameSpace, type Spread, type VectorSpace } from '../qdrant/layout.ts'
 
 /** A model whose vectors get collections at set-up. */
 export interface VectorModel {
@@ -22,7 +22,7 @@ export interface VectorOptions {
   readonly shardNumber?: number | undefined
   /** Copies of each shard. Default: 1. */
   readonly replicationFactor?: number | undefined
-  /** Copies that must have a write before it counts. Default: 1. */
+  /** Copies that must have a write before it counts, at most `replicationFactor`. Default: 1. */
   readonly writeConsistencyFactor?: number | undefined
   /** Start of every name in Qdrant, where several centres share one. Default: none. */
   readonly prefix?: string | undefined
@@ -77,32 +77,41 @@ export function vectorSettings(options: VectorOptions = {}): VectorSettings {
   const spaces = collections.flatMap((collection) =>
     (options.models?.[collection] ?? [SEED_MODEL]).map((model) => spaceOf(collection, model)),
   )
+  for (const [i, space] of spaces.entries()) {
+    if (spaces.findIndex((other) => sameSpace(other, space)) < i)
+      refuse(`models.${space.collection}: names ${preview(space.model)} twice`)
+  }
   const defaults = new Map<Collection, VectorSpace>()
   for (const space of spaces)
     if (!defaults.has(space.collection)) defaults.set(space.collection, space)
   const { prefix = '' } = options
   if (typeof prefix !== 'string' || !/^[A-Za-z0-9_-]{0,32}$/.test(prefix))
     refuse(`prefix must have at most 32 letters, digits, - and _, got ${preview(prefix)}`)
+  const spread = spreadOf(options)
   return {
     spaces,
     defaults,
     prefix,
     modelsMax: whole('modelsMax', options.modelsMax, 8, 100),
-    spread: {
-      shardNumber: whole('shardNumber', options.shardNumber, 1, 1000),
-      replicationFactor: whole('replicationFactor', options.replicationFactor, 1, 100),
-      writeConsistencyFactor: whole(
-        'writeConsistencyFactor',
-        options.writeConsistencyFactor,
-        1,
-        100,
-      ),
-    },
+    spread,
     timeoutMs: whole('timeoutMs', options.timeoutMs, 30_000, 3_600_000),
     pollMs: whole('pollMs', options.pollMs, 250, 3_600_000),
     leaseMs: whole('leaseMs', options.leaseMs, 15_000, 3_600_000),
     tombstoneMs: whole('tombstoneMs', options.tombstoneMs, 24 * 3_600_000, 365 * 24 * 3_600_000),
   }
+}
+
+/** More copies than there are could never have a write: Qdrant would refuse every one. */
+function spreadOf(options: VectorOptions): Spread {
+  const shardNumber = whole('shardNumber', options.shardNumber, 1, 1000)
+  const replicationFactor = whole('replicationFactor', options.replicationFactor, 1, 100)
+  const { writeConsistencyFactor: wanted } = options
+  const writeConsistencyFactor = whole('writeConsistencyFactor', wanted, 1, 100)
+  if (writeConsistencyFactor > replicationFactor)
+    refuse(
+      `writeConsistencyFactor is ${writeConsistencyFactor}, and there are only ${replicationFactor} copies: raise replicationFactor, or lower it`,
+    )
+  return { shardNumber, replicationFactor, writeConsistencyFactor }
 }
 
 function spaceOf(collection: Collection, { model, dimension }: VectorModel): VectorSpace {

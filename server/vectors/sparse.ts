@@ -6,7 +6,7 @@ import type { SparseVector } from '../qdrant/engine.ts'
  * - Normal form NFKC, lower case. A word is a run of letters, digits and `_`; an identifier counts as a whole and by its
  *   parts (`parseHttpUrl`, `parse_http_url`: `parse`, `http`, `url`).
  * - A word's number is a hash of 32 bits; words that share one count together.
- * - Of a row: how often it stands there, saturated as in BM25 (k1 1.2, b 0.75, against a length of 64 words).
+ * - Of a row: how often it stands there, saturated as in BM25 (k1 1.2, b 0.75, against a length of 256 words).
  * - Of a query: 1 for each word.
  *
  * How rare a word is, Qdrant weighs in by itself (modifier `idf`); {@link inverseFrequency} is its formula.
@@ -29,7 +29,7 @@ export const inverseFrequency = (total: number, having: number): number =>
 
 const K1 = 1.2
 const B = 0.75
-const LENGTH_TYPICAL = 64
+const LENGTH_TYPICAL = 256
 /** Longer runs are data, not words. */
 const WORD_LENGTH_MAX = 64
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { polarities, type Polarity } from '../../schema/tables/memory.ts'
 import { decodeVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
+import { forgottenUpTo, goneFrom } from '../sqlite/forgotten-changes.ts'
 import { ScanIndex } from '../vector/scan-index.ts'
 
 /** Items of one record that have the same vector: they are found together. */
@@ -43,6 +44,7 @@ export class MemoryIndex {
   readonly #entries = new Map<string, Entry>()
   readonly #entryOf = new Map<string, Entry>()
   #watermark = 0
+  #forgotten = 0
 
   constructor(connection: Connection, column: 'query_vector' | 'text_vector') {
     this.#connection = connection
@@ -73,14 +75,26 @@ export class MemoryIndex {
 
   #follow(): void {
     for (;;) {
+      const before = this.#watermark
       const changes = this.#connection.all<Change>(this.#sql, this.#watermark)
       for (const change of changes) {
         this.#forget(change.id)
         this.#remember(change)
         this.#watermark = change.seq
       }
+      this.#dropForgotten(before)
       if (changes.length < CHANGES_MAX) return
     }
+  }
+
+  /** Items that are gone without a word, where they were forgotten before they were followed so far. */
+  #dropForgotten(followed: number): void {
+    const forgotten = forgottenUpTo(this.#connection, 'memory_changes')
+    if (forgotten <= this.#forgotten) return
+    this.#forgotten = forgotten
+    if (forgotten <= followed) return
+    for (const id of goneFrom(this.#connection, 'memory_items', this.#entryOf.keys()))
+      this.#forget(id)
   }
 
   #remember({ id, record_id: recordId, polarity, model, superseded_by, vector }: Change): void {

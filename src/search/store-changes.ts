@@ -1,5 +1,6 @@
 import { decodeVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
+import { forgottenUpTo } from '../sqlite/forgotten-changes.ts'
 import {
   ELSEWHERE,
   IN_PLACE,
@@ -50,6 +51,10 @@ export class StoreChanges implements ChangeSource {
         'SELECT max(seq) AS head FROM embedding_changes',
       )?.head ?? 0
     )
+  }
+
+  forgotten(): number {
+    return forgottenUpTo(this.#connection, 'embedding_changes')
   }
 
   /** By the index of collection and model alone: a model has one dimension, and rows are not touched. */

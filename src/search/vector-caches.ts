@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises'
 import type { Collection } from '../../schema/tables/embeddings.ts'
 import { decodeVector, vectorProblem } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
+import { forgottenUpTo, goneFrom } from '../sqlite/forgotten-changes.ts'
 import { ScanIndex } from '../vector/scan-index.ts'
 import type { VectorSpace } from '../vector/vector-space.ts'
 import { PayloadPostings } from './payload-postings.ts'
@@ -21,6 +22,8 @@ export class VectorCaches {
   readonly #caches = new Map<string, VectorCache>()
   readonly #postings = new Map<Collection, PayloadPostings>()
   #watermark = 0
+  /** The last change of which it is known that it is forgotten. */
+  #forgotten = 0
 
   constructor(connection: Connection) {
     this.#connection = connection
@@ -70,6 +73,7 @@ export class VectorCaches {
 
   /** Whether there may be more. */
   #takeSlice(): boolean {
+    const before = this.#watermark
     const changes = this.#connection.all<Change>(
       `SELECT c.id, c.seq, e.collection, e.model, e.dimension, e.vector
       FROM embedding_changes c LEFT JOIN embeddings e ON e.id = c.id
@@ -80,7 +84,19 @@ export class VectorCaches {
       this.#take(change)
       this.#watermark = change.seq
     }
+    const forgotten = forgottenUpTo(this.#connection, 'embedding_changes')
+    if (forgotten > this.#forgotten) {
+      this.#forgotten = forgotten
+      if (forgotten > before) this.#dropGone()
+    }
     return changes.length === CHANGES_MAX
+  }
+
+  /** What is gone without a word: it was forgotten before it was followed so far. */
+  #dropGone(): void {
+    for (const { scan } of this.#caches.values())
+      for (const id of goneFrom(this.#connection, 'embeddings', scan.ids())) scan.delete(id)
+    this.#postings.clear()
   }
 
   #take({ id, collection, model, dimension, vector }: Change): void {

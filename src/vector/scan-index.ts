@@ -94,6 +94,11 @@ export class ScanIndex {
     return this.#originals.areKept
   }
 
+  /** All ids, as long as nothing is set or deleted. */
+  ids(): IterableIterator<string> {
+    return this.#rows.keys()
+  }
+
   has(id: string): boolean {
     return this.#rows.has(id)
   }

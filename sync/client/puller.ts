@@ -77,8 +77,11 @@ export class Puller {
     this.#waiting?.abort()
   }
 
-  /** One pull; one that does not wait goes on until the store is at the head. */
-  async pull(waitMs: number): Promise<void> {
+  /**
+   * One pull; one that does not wait goes on until the store is at the head. False where it was broken off before that,
+   * as when the sync is closed between two pages.
+   */
+  async pull(waitMs: number): Promise<boolean> {
     // A pull that waits would apply its batch after one asked for later; the later one takes its place.
     if (waitMs === 0 && !this.#isStreaming) this.interrupt()
     const abort = new AbortController()
@@ -88,11 +91,11 @@ export class Puller {
       // An answer made for where the store no longer stands is dropped; who wants the head now asks again.
       for (;;) {
         const isApplied = await this.#pullFrom(this.cursor(), waitMs, signal)
-        if (isApplied || waitMs > 0 || this.#options.isOver()) return
+        if (isApplied || waitMs > 0 || this.#options.isOver()) return isApplied
       }
     } catch (error) {
       if (error instanceof NeedsWholeScopeSignal) return this.#pullWhole()
-      if (abort.signal.aborted && !this.#options.signal.aborted) return
+      if (abort.signal.aborted && !this.#options.signal.aborted) return false
       throw error
     }
   }
@@ -119,7 +122,10 @@ export class Puller {
             : { ...from, nonce: batch.nonce, position: batch.position, cursor: batch.cursor }
       }
     } catch (error) {
-      if (error instanceof NeedsWholeScopeSignal) return this.#pullWhole()
+      if (error instanceof NeedsWholeScopeSignal) {
+        await this.#pullWhole()
+        return
+      }
       if (abort.signal.aborted && !signal.aborted) return
       throw error
     } finally {
@@ -128,9 +134,9 @@ export class Puller {
     if (!isOver()) throw new AgentDBError('UNREACHABLE', 'the centre ended the live stream')
   }
 
-  async #pullWhole(): Promise<void> {
+  async #pullWhole(): Promise<boolean> {
     const { signal } = this.#options
-    await this.#pullFrom({ ...this.cursor(), cursor: undefined }, 0, signal)
+    return await this.#pullFrom({ ...this.cursor(), cursor: undefined }, 0, signal)
   }
 
   /** False where the answer came too late to be of use. */

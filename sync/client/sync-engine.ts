@@ -195,7 +195,10 @@ export class SyncEngine {
         try {
           await this.#pusher.pushAll(rounds > 0)
           wasHeld = holdsAny(this.#options.connection)
-          await this.#pullOnce(0)
+          if (!(await this.#pullOnce(0))) {
+            this.#mustRun()
+            continue
+          }
         } catch (error) {
           if (!hasCode(error, 'FORKED')) throw error
           if (this.#healings === healings) await this.#heal()
@@ -225,7 +228,7 @@ export class SyncEngine {
   /** Checksums of both sides at one position; equal when nothing differs (I1). */
   async checksums(): Promise<{ local: ChecksumResponse; central: ChecksumResponse }> {
     const central = await this.#options.transport.checksum(this.#abort.signal)
-    await this.#pullOnce(0)
+    if (!(await this.#pullOnce(0))) this.#mustRun()
     const version = Math.min(central.schema ?? SCHEMA_VERSION, SCHEMA_VERSION)
     return { local: localChecksum(this.#options.connection, version), central }
   }
@@ -367,7 +370,8 @@ export class SyncEngine {
     }
   }
 
-  async #pullOnce(waitMs: number): Promise<void> {
+  /** False where it was broken off before the store was there. */
+  async #pullOnce(waitMs: number): Promise<boolean> {
     await this.#options.checkToken()
     for (;;) {
       await this.#pusher.mustBeKnown()

@@ -64,6 +64,13 @@ describe('help and usage', () => {
       ['serve', '--database-url', 'postgres://x', '--data', 'y'],
       'give --database-url or --data, not both',
     ],
+    [['serve', '--qdrant-write-consistency', '0'], 'It must be a whole number from 1 on'],
+    [['serve', '--qdrant-write-consistency', '2'], 'is more than --qdrant-replicas 1'],
+    [['serve', '--qdrant-models', 'ada'], 'Write it like text-embedding-3-small:1536'],
+    [['serve', '--qdrant-models', 'ada:1536,'], 'not ""'],
+    [['serve', '--qdrant-models', 'constructor=ada:4'], 'there is no collection "constructor"'],
+    [['serve', '--qdrant-models', 'ada:70000'], 'dimension must be 1 to 65535'],
+    [['serve', '--qdrant-models', 'a:4,code_embeddings=a:4'], 'names "a" twice'],
     [['user', 'add', '--email', 'a@b.co'], `required option '--username`],
     [
       ['user', 'add', '--email', 'a@b.co', '--username', 'abc', '--role', 'king'],

@@ -26,6 +26,8 @@ const configuring = new Set([
   'QDRANT_PREFIX',
   'QDRANT_SHARDS',
   'QDRANT_REPLICAS',
+  'QDRANT_WRITE_CONSISTENCY',
+  'QDRANT_MODELS',
 ])
 
 /** The environment of the tests, without what configures our programs. */

@@ -1,11 +1,11 @@
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest'
 import { sql } from 'kysely'
 import { newId } from '../../schema/values/id.ts'
 import { createUser, startCentre, type Centre, type TestUser } from '../support/centre.ts'
 import { createDatabase, type TestDatabase } from '../support/databases.ts'
 import { anyQdrant } from '../support/qdrant.ts'
 import { embed, MODEL, pointsOf, qdrantCall, rowsOf, vectorOptions } from '../support/vectors.ts'
-import { agentdbHere, parsed } from './command.ts'
+import { agentdbHere, parsed, Program } from './command.ts'
 
 let qdrant: Awaited<ReturnType<typeof anyQdrant>>
 let database: TestDatabase
@@ -79,6 +79,52 @@ describe('agentdb vectors', () => {
     const ended = await agentdbHere(['vectors', ...args])
     expect(ended).toMatchObject({ code: 2, stdout: '' })
     expect(ended.stderr).toContain(why)
+  })
+
+  test('serve makes the collections that the environment says, with the copies that a write needs', async () => {
+    await using served = await createDatabase(inject('postgresUrl'), 'configured')
+    const { prefix = '' } = vectorOptions()
+    await using server = Program.start('server/cli/main.ts', ['serve', '--port', '0', '--json'], {
+      env: {
+        DATABASE_URL: served.url,
+        QDRANT_URL: qdrant.url,
+        QDRANT_PREFIX: prefix,
+        QDRANT_MODELS: 'small:4,code_embeddings=nomic:v1.5:8',
+        QDRANT_REPLICAS: '2',
+        QDRANT_WRITE_CONSISTENCY: '2',
+      },
+    })
+    await server.line((line) => line.includes('"url"'))
+    const live = async (): Promise<string[]> => {
+      const { result } = (await qdrantCall(qdrant.url, 'GET', '/aliases')) as {
+        result: { aliases: { alias_name: string }[] }
+      }
+      return result.aliases
+        .map(({ alias_name: name }) => name)
+        .filter((name) => name.startsWith(prefix) && /\.\d+$/.test(name))
+        .map((name) => name.slice(prefix.length).replace(/-[0-9a-f]{8}\./, ' '))
+        .toSorted()
+    }
+    await vi.waitFor(async () => expect(await live()).toHaveLength(5), 60_000)
+    expect(await live()).toEqual([
+      'code_embeddings.nomic-v1-5 8',
+      'code_embeddings.small 4',
+      'conversation_embeddings.small 4',
+      'documentation_embeddings.small 4',
+      'incident_knowledge.small 4',
+    ])
+    const { result } = (await qdrantCall(
+      qdrant.url,
+      'GET',
+      `/collections/${prefix}code_embeddings`,
+    )) as { result: { config: { params: Record<string, unknown> } } }
+    expect(result.config.params).toMatchObject({
+      vectors: { size: 4 },
+      replication_factor: 2,
+      write_consistency_factor: 2,
+    })
+    server.signal('SIGINT')
+    expect(await server.ended).toMatchObject({ code: 0 })
   })
 
   test('status tells position, counts and dead letters; a row that Qdrant refuses for good stops no other', async () => {

@@ -43,6 +43,7 @@ const hasDefault = (shape: ColumnShape): boolean =>
 /** What the store has beside the tables of the domain. */
 const sideTables = [
   'embedding_changes',
+  'forgotten_changes',
   'memory_changes',
   'schema_migrations',
   'sync_ack',

@@ -336,7 +336,10 @@ describe.each(databaseKinds)('the HTTP face on %s', (kind) => {
     })
     bodies.push(answer.body)
     expect(answer.status).toBe(413)
-    expect(JSON.parse(answer.body)).toMatchObject({ code: 'TOO_LARGE' })
+    expect(JSON.parse(answer.body)).toEqual({
+      code: 'TOO_LARGE',
+      message: `/sync/v1/push takes at most ${MESSAGE_BYTES_MAX} bytes: send fewer transactions at once`,
+    })
   })
 
   test('a body that does not say its length is cut off at the limit', async () => {

@@ -115,6 +115,60 @@ describe('the collections that set-up makes', () => {
     ).rejects.toThrow('Index required')
   })
 
+  test('a point has the fields of its collection, of the type that they should have, and no others', async () => {
+    const vectors = vectorOptions({}, collections)
+    await using centre = await startCentreOn('pglite', { qdrantUrl: qdrant.url, vectors })
+    const user = await createUser(centre)
+    const at = '2026-11-20T09:30:00.000000Z'
+    const wanted = {
+      code_embeddings: {
+        file_path: 'a.ts',
+        function_name: 'f',
+        language: 'ts',
+        project_id: 'web',
+        indexed_at: at,
+      },
+      documentation_embeddings: { title: 'T', section: 'S', url: 'https://x/y', indexed_at: at },
+      conversation_embeddings: {
+        conversation_id: 'c',
+        message_id: 'm',
+        user_id: 'u',
+        content_preview: 'said',
+        timestamp: at,
+        char_count: 4,
+      },
+      incident_knowledge: {
+        incident_id: 'i',
+        title: 'T',
+        severity: 'high',
+        services: ['api', 'db'],
+        resolution_preview: 'restarted',
+        indexed_at: at,
+      },
+    } as const
+    for (const collection of collections) {
+      const payload = wanted[collection]
+      const wrong = Object.fromEntries(Object.keys(payload).map((name) => [name, { no: 'such' }]))
+      const [id = '', odd = ''] = await embed(centre, user, [
+        { collection, payload: { ...payload, other: 'not of the collection' } },
+        { collection, payload: wrong },
+      ])
+      await centre.server.vectorsCaughtUp()
+      const own = async (point: string): Promise<Record<string, unknown>> => {
+        const { result } = (await qdrantCall(
+          qdrant.url,
+          'GET',
+          `/collections/${vectors.prefix}${collection}/points/${point}`,
+        )) as { result: { payload: Record<string, unknown> } }
+        return Object.fromEntries(
+          Object.entries(result.payload).filter(([name]) => !name.startsWith('_')),
+        )
+      }
+      expect(await own(id)).toEqual(payload)
+      expect(await own(odd)).toEqual({})
+    }
+  })
+
   test('what has our name and is not ours is told of, and left alone', async () => {
     const vectors = vectorOptions()
     const name = `${vectors.prefix}code_embeddings`

@@ -201,6 +201,35 @@ describe('search at the centre', () => {
     expect(await both(ada, '', { collection: 'documentation_embeddings', text: '?!' })).toEqual([])
   })
 
+  test('words are found in the whole content, as far as it is searched', async () => {
+    const user = await createUser(centre)
+    const filler = 'word '.repeat(1000)
+    const [inBody = '', beyond = '', changed = ''] = await embed(centre, user, [
+      { preview: 'start of a text', content: `${filler} marmalade` },
+      { preview: 'start of a text', content: `${filler.repeat(2)} marmalade` },
+      { preview: 'start of a text', content: 'no such thing' },
+    ])
+    await centre.server.vectorsCaughtUp()
+    // How rare a word is, the two count over different rows: which rows they find is the same.
+    const found = async (text: string): Promise<string[]> => {
+      const body = { collection: 'code_embeddings', text }
+      const { results } = await search(user, '', body)
+      const rows = (await (await ask(exact, user, '', body)).json()) as Answer
+      expect(ids(results)).toEqual(ids(rows.results))
+      return ids(results)
+    }
+    expect(await found('marmalade')).toEqual([inBody])
+    await sql`UPDATE embeddings SET content = 'now with marmalade' WHERE id = ${changed}`.execute(
+      centre.db,
+    )
+    await centre.server.vectorsCaughtUp()
+    const now = await found('marmalade')
+    expect(now.toSorted()).toEqual([changed, inBody].toSorted())
+    expect(now).not.toContain(beyond)
+    // The content is searched in the preview's place: what it begins with does not count twice.
+    expect(await found('start')).toEqual([])
+  })
+
   test('conversations are found by their owner, of one conversation and a span of time', async () => {
     const conversation = newId()
     const said = (timestamp: string, id = conversation) => ({
@@ -347,6 +376,28 @@ describe('the face of search', () => {
       [403, 'FORBIDDEN'],
     ])
     expect((await ask(centre, ada, '', '{"collection"')).status).toBe(400)
+  })
+
+  test('a body beyond the limit is refused with the limit and what to do, whoever has a token', async () => {
+    const limit = 2 * 1024 * 1024
+    const padded = (length: number): string => {
+      const json = JSON.stringify(body)
+      return json + ' '.repeat(length - json.length)
+    }
+    const message = (path: string): string =>
+      `/search/v1${path} takes at most ${limit} bytes: write the vector with fewer digits, filter by fewer values`
+    for (const path of ['', '/code', '/documentation']) {
+      const answer = await ask(centre, ada, path, padded(limit + 1))
+      expect(answer.status).toBe(413)
+      expect(await answer.json()).toEqual({ code: 'TOO_LARGE', message: message(path) })
+    }
+    expect((await ask(centre, ada, '', padded(limit))).status).toBe(200)
+    expect((await ask(centre, undefined, '', padded(limit + 1))).status).toBe(401)
+    // The longest vector there is, written out at length, is within it.
+    const vector = Array.from({ length: 65_535 }, () => -1.2345678901234567e-100)
+    const longest = JSON.stringify({ ...body, vector })
+    expect(longest.length).toBeGreaterThan(1.5e6)
+    expect((await ask(centre, ada, '', longest)).status).toBe(200)
   })
 
   test('results come as lines to who asks for lines', async () => {

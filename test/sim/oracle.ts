@@ -242,7 +242,7 @@ export class Oracle {
       () => `${seq} is parked in part: ${JSON.stringify([...outcomes.values()])}`,
     )
     must(
-      mutations.some((mutation) => keysOf(mutation).some((key) => !this.#rows.has(key))),
+      mutations.some((mutation) => keysOf(mutation).some(this.#isAbsent)),
       'I16',
       () => `${seq} is parked, and all that it needs is here`,
     )
@@ -261,6 +261,9 @@ export class Oracle {
 
   /** Of a row that was deleted, or hangs on one. */
   readonly #concernsDeleted = (mutation: Mutation): boolean => keysOf(mutation).some(this.#isGone)
+
+  /** Never here, or deleted: out of its writer's sight the two are told alike. */
+  readonly #isAbsent = (key: string): boolean => this.#rows.get(key)?.values === undefined
 
   readonly #isGone = (key: string): boolean => {
     const row = this.#rows.get(key)
@@ -289,10 +292,7 @@ export class Oracle {
       case 'foreign_key':
         return [rowKey(table.number, id), ...parents].some(this.#isGone)
       case 'parent_missing':
-        return (
-          note.window === 'over' &&
-          [rowKey(table.number, id), ...parents].some((key) => !this.#rows.has(key))
-        )
+        return note.window === 'over' && [rowKey(table.number, id), ...parents].some(this.#isAbsent)
       case 'unique':
         return (
           row !== undefined ||

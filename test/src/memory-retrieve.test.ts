@@ -3,7 +3,8 @@ import { describe, expect, test } from 'vitest'
 import type { Polarity } from '../../schema/tables/memory.ts'
 import { newId } from '../../schema/values/id.ts'
 import type { AgentDB, RetrieveOptions, StoredMemoryItem } from '../../src/index.ts'
-import { asCentre, openStore, rejectionOf, scratchFolder } from '../support/store.ts'
+import { MemoryIndex } from '../../src/memory/memory-index.ts'
+import { asCentre, connectionOf, openStore, rejectionOf, scratchFolder } from '../support/store.ts'
 
 const DIMENSION = 3
 const MODEL = 'custom'
@@ -276,6 +277,37 @@ describe('retrieval', () => {
     expect(await second.memory.retrieve({ query: 'q' })).toMatchObject([{ id: item?.id }])
     first.memory.items.delete(item?.id ?? '')
     expect(await second.memory.retrieve({ query: 'q' })).toEqual([])
+  })
+
+  test('knows no item that went so long ago that its change is forgotten', async () => {
+    using folder = scratchFolder()
+    const path = folder.file('store.db')
+    await using first = await openStore({ path })
+    await using second = await openStore({ path })
+    const shared = {
+      record: 0,
+      polarity: 'success',
+      model: MODEL,
+      text: null,
+      expires: null,
+    } as const
+    const query = Float32Array.of(1, 0, 0)
+    const ids = Array.from({ length: 8 }, () => add(first, [newId()], { ...shared, query }).id)
+    const index = new MemoryIndex(connectionOf(second), 'query_vector')
+    const known = (): string[] =>
+      index
+        .nearest({ model: MODEL, polarity: undefined }, query, 10)
+        .flatMap(({ itemIds }) => [...itemIds])
+        .toSorted()
+    expect(known()).toEqual(ids.toSorted())
+    for (const id of ids.slice(0, 3)) first.memory.items.delete(id)
+    connectionOf(first).run(
+      'UPDATE memory_changes SET seq = seq + 200000 WHERE seq = (SELECT max(seq) FROM memory_changes)',
+    )
+    for (const id of ids.slice(3, 6)) first.memory.items.delete(id)
+    const sums = connectionOf(first).get('SELECT sum(gone) AS gone FROM memory_changes')
+    expect(sums).toEqual({ gone: 4 })
+    expect(known()).toEqual(ids.slice(6).toSorted())
   })
 
   test.each<[Record<string, unknown>, string]>([

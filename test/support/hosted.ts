@@ -13,7 +13,7 @@ export function specOf(path: string, change: Partial<GraphSpec> = {}): GraphSpec
     m: 16,
     efConstruct: 100,
     storeId: 'store',
-    path,
+    files: { hnswlib: path, usearch: path },
     ...change,
   }
 }

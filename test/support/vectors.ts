@@ -36,6 +36,7 @@ export interface NewEmbedding {
   readonly model?: string
   readonly vector?: readonly number[]
   readonly preview?: string | null
+  readonly content?: string | null
   readonly payload?: unknown
 }
 
@@ -49,9 +50,9 @@ export async function embed(
   const values = rows.map((row, i) => {
     const vector = row.vector ?? [1, 0, 0, 0]
     return sql`(${ids[i]}::uuid, ${user.id}::uuid, ${row.collection ?? 'code_embeddings'}, ${row.model ?? MODEL},
-      ${vector.length}::integer, ${bytesOf(vector)}::bytea, ${row.preview ?? null}, ${JSON.stringify(row.payload ?? {})}::jsonb)`
+      ${vector.length}::integer, ${bytesOf(vector)}::bytea, ${row.preview ?? null}, ${row.content ?? null}::text, ${JSON.stringify(row.payload ?? {})}::jsonb)`
   })
-  await sql`INSERT INTO embeddings (id, user_id, collection, model, dimension, vector, content_preview, payload)
+  await sql`INSERT INTO embeddings (id, user_id, collection, model, dimension, vector, content_preview, content, payload)
     VALUES ${sql.join(values)}`.execute(centre.db)
   return ids
 }
@@ -89,8 +90,8 @@ export async function rowsOf(
   model = MODEL,
 ): Promise<Map<string, string>> {
   const { rows } = await sql<{ id: string; digest: string }>`
-    SELECT id, md5(concat_ws(chr(10), '1', user_id, collection, model, dimension, md5(vector),
-      md5(coalesce(content_preview, '')), md5(payload::text))) AS digest
+    SELECT id, md5(concat_ws(chr(10), '2', user_id, collection, model, dimension, md5(vector),
+      md5(coalesce(left(content, 8192), content_preview, '')), md5(payload::text))) AS digest
     FROM embeddings WHERE collection = ${collection} AND model = ${model} ORDER BY id`.execute(
     centre.db,
   )

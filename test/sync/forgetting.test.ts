@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 import { afterEach, beforeEach, expect, inject, test } from 'vitest'
 import { newId } from '../../schema/values/id.ts'
 import { Database } from '../../server/postgres/database.ts'
-import { forgetDecided } from '../../server/sync/forget.ts'
+import { CONFLICTS_TOLD_MAX, forgetConflicts, forgetDecided } from '../../server/sync/forget.ts'
 import { readIdentity } from '../../src/internal-for-sync.ts'
 import { forkStore } from '../../sync/client/fork-store.ts'
 import {
@@ -56,7 +56,9 @@ async function restart(): Promise<void> {
 
 const open = (path: string): Promise<TestAgent> => openAgent(centre, user, { path, agentId })
 
-async function count(table: 'applied' | 'outcome'): Promise<number> {
+async function count(
+  table: 'applied' | 'outcome' | 'repeated' | 'rejected' | 'conflict',
+): Promise<number> {
   const { rows } = await sql<{ n: number }>`
     SELECT count(*)::integer AS n FROM ${sql.table(`sync.${table}`)}`.execute(centre.db)
   return rows[0]?.n ?? -1
@@ -81,6 +83,76 @@ test('ids and outcomes go, in batches, once their client has its acknowledgement
   expect(await forgetDecided(database, soon(), 2)).toBe(5)
   expect([await count('applied'), await count('outcome')]).toEqual([2, 2])
   expect((await client.outcomes()).map(({ seq }) => seq)).toEqual([6, 7])
+})
+
+test('numbers under which something came again go like ids, and what depends on a refused row is named ever after', async () => {
+  const client = await wireClient(centre, user)
+  const shared = newId()
+  const own = { seq: 1, id: newTransactionId() }
+  const refused = { seq: 2, id: newTransactionId() }
+  const row = newId()
+  const list = [
+    { ...own, mutations: [insert('conversations', { user_id: user.id, id: shared })] },
+    { ...refused, mutations: [insert('conversations', { user_id: user.id, id: shared })] },
+    {
+      seq: 3,
+      id: newTransactionId(),
+      mutations: [insert('conversations', { user_id: user.id, id: row, status: 'none' })],
+    },
+  ]
+  await client.mustSend(pushRequest(client.clientId, list))
+  // The same from a store that forked.
+  const twin = await wireClient(centre, user)
+  await twin.mustSend(pushRequest(twin.clientId, list))
+  expect([await count('repeated'), await count('rejected')]).toEqual([3, 4])
+  await client.pullRaw({ acked: '3' })
+  await restart()
+  await forgetDecided(database, soon(), 2)
+  expect(await count('repeated')).toBe(3)
+  await twin.pullRaw({ acked: '2' })
+  await restart()
+  await forgetDecided(database, new Date(Date.now() - DAY_MS), 2)
+  expect(await count('repeated')).toBe(3)
+  await forgetDecided(database, soon(), 1)
+  expect([await count('repeated'), await count('rejected')]).toEqual([1, 4])
+
+  const { id } = list[2] ?? { id: '' }
+  const late = [
+    insert('messages', { id: newId(), conversation_id: row, role: 'user', content: 'late' }),
+  ]
+  await twin.mustSend({
+    ...pushRequest(twin.clientId, [{ seq: 4, id: newTransactionId(), mutations: late }]),
+    previous: { seq: 3, id },
+  })
+  expect((await twin.outcomes()).at(-1)).toMatchObject({ kind: 'dependency_failed', on: '3.0' })
+})
+
+test('a conflict goes once neither the log nor reading the whole scope can tell of it', async () => {
+  const client = await wireClient(centre, user)
+  const other = await wireClient(centre, await createUser(centre))
+  await client.pull()
+  await other.pull()
+  const record = (
+    loser: string,
+    winner: string | null,
+    days: number,
+    times = 1,
+  ): Promise<unknown> =>
+    sql`INSERT INTO sync.conflict (id, at, tbl, row_id, loser, winner, lost, kept)
+      SELECT gen_random_uuid(), now() - ${days} * interval '1 day' - n * interval '1 second', 3, gen_random_uuid(),
+        ${loser}::uuid, ${winner}::uuid, '{}', '{}' FROM generate_series(1, ${times}::integer) n`.execute(
+      centre.db,
+    )
+  const old = (): Date => new Date(Date.now() - 14 * DAY_MS)
+  await record(client.clientId, null, 30, 5)
+  await record(client.clientId, other.clientId, 31)
+  await record(client.clientId, newId(), 32)
+  expect(await forgetConflicts(database, old())).toBe(0)
+  await record(client.clientId, client.clientId, 1, CONFLICTS_TOLD_MAX)
+  await record(client.clientId, null, 2, 3)
+  // Not those that the log still tells, that its other side is told, and that nobody knows the other side of.
+  expect(await forgetConflicts(database, old())).toBe(5)
+  expect(await count('conflict')).toBe(CONFLICTS_TOLD_MAX + 5)
 })
 
 test('an id stays for as long as its writer calls it recent', async () => {

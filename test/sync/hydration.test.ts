@@ -195,6 +195,19 @@ describe('a new store', () => {
     await mustEqualCentre(agent)
   })
 
+  test('that is cut off between two pages, since the sync is closed, is not told to be done', async () => {
+    await conversationWith(16_000)
+    for (const asks of ['now', 'checksums'] as const) {
+      let closing: Promise<void> | undefined
+      await using agent: Agent = await open(`closed-${asks}`, (_page, n) => {
+        if (n === 1) closing = agent.engine.close()
+      })
+      await expect(agent.engine[asks]()).rejects.toMatchObject({ code: 'SYNC_STOPPED' })
+      await closing
+      expect(agent.engine.status()).toMatchObject({ state: 'closed', hydrating: true })
+    }
+  })
+
   test('that ends between two slices of its first page reads that page again', async () => {
     await conversationWith(4000)
     {

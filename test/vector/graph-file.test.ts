@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { AgentDB } from '../../src/index.ts'
 import { engineNames } from '../../src/vector/graph/engine.ts'
 import type { GraphSpec } from '../../src/vector/graph/messages.ts'
-import { cachePath } from '../../src/vector/graph/vector-graphs.ts'
+import { cacheFiles } from '../../src/vector/graph/vector-graphs.ts'
 import { Child } from '../support/child.ts'
 import { GraphRun, place, putVectors } from '../support/graphs.ts'
 import { applyRows, openHosted, rowsOf, specOf, verifyRows, writeFile } from '../support/hosted.ts'
@@ -230,7 +230,7 @@ describe('a process', () => {
     expect(third.events.map(({ kind }) => kind)).not.toContain('file-refused')
     expect(await graph.search(vector, 1, 200)).toMatchObject([{ id }])
     expect(readdirSync(`${path}-vectors`).filter((name) => !name.startsWith('.'))).toEqual([
-      cachePath(path, place)?.split('/').at(-1),
+      cacheFiles(path, place)?.usearch.split('/').at(-1),
     ])
     await db.close()
   })

@@ -2,7 +2,7 @@ import { copyFileSync, existsSync, readdirSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { seededId, seededRandom } from '../../bench/support/random.ts'
 import { AgentDB } from '../../src/index.ts'
-import { cachePath } from '../../src/vector/graph/vector-graphs.ts'
+import { cacheFiles } from '../../src/vector/graph/vector-graphs.ts'
 import { GraphRun, place, putVectors } from '../support/graphs.ts'
 import { asCentre, connectionOf, openStore, rejectionOf, scratchFolder } from '../support/store.ts'
 import { nearest, randomVector, recall } from '../support/random-vectors.ts'
@@ -263,7 +263,7 @@ describe('the thread of the graphs', () => {
 })
 
 describe('the file of a graph', () => {
-  const fileOf = (path: string): string => cachePath(path, place) ?? ''
+  const fileOf = (path: string): string => cacheFiles(path, place)?.usearch ?? ''
 
   test('spares the next start the build, and what came since is caught up', async () => {
     using folder = scratchFolder()
@@ -354,8 +354,28 @@ describe('the file of a graph', () => {
   })
 
   test('of a place has a name that any model and path can have', () => {
-    const path = cachePath('/x/agent.db', { ...place, model: '../../etc/passwd\0' })
-    expect(path).toMatch(/^\/x\/agent\.db-vectors\/code_embeddings-[0-9a-f]{16}-8\.hnsw$/)
+    const files = cacheFiles('/x/agent.db', { ...place, model: '../../etc/passwd\0' })
+    expect(files?.usearch).toMatch(
+      /^\/x\/agent\.db-vectors\/code_embeddings-[0-9a-f]{16}-8-usearch\.hnsw$/,
+    )
+  })
+
+  test("is the engine's own: two processes with different ones find theirs", async () => {
+    using folder = scratchFolder()
+    await using db = await AgentDB.open({ path: folder.file('a.db') })
+    const vectors = someVectors(200)
+    putVectors(db, vectors)
+    const told: string[][] = []
+    for (const index of ['usearch', 'hnswlib', 'usearch', 'hnswlib'] as const) {
+      await using run = new GraphRun(db, { index })
+      expect(await compared(run, vectors)).toEqual(equalTo(vectors))
+      if (told.length < 2) await run.event('saved')
+      told.push(run.events.map(({ kind }) => kind))
+    }
+    expect(told.flat()).not.toContain('file-refused')
+    expect(told.slice(2)).toEqual([['ready'], ['ready']])
+    const names = readdirSync(`${db.path}-vectors`).map((name) => name.split('-').at(-1))
+    expect(names.toSorted()).toEqual(['hnswlib.hnsw', 'usearch.hnsw'])
   })
 
   test('leaves no other file behind', async () => {

@@ -111,6 +111,7 @@ CREATE TABLE sync.repeated (
   client_id uuid NOT NULL,
   seq bigint NOT NULL,
   tx_id text NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (client_id, seq)
 );
 

@@ -55,6 +55,7 @@ DROP TABLE sessions;
 DROP TABLE users;
 
 DROP TABLE embedding_changes;
+DROP TABLE forgotten_changes;
 
 DROP TABLE memory_changes;
 

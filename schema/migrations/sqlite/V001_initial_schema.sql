@@ -153,11 +153,20 @@ CREATE TABLE embedding_changes (
   stamp INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX embedding_changes_gone ON embedding_changes (seq) WHERE gone = 1;
+
 CREATE TABLE memory_changes (
   id TEXT PRIMARY KEY,
   seq INTEGER NOT NULL UNIQUE,
   gone INTEGER NOT NULL,
   stamp INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX memory_changes_gone ON memory_changes (seq) WHERE gone = 1;
+
+CREATE TABLE forgotten_changes (
+  name TEXT PRIMARY KEY,
+  seq INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE schema_migrations (
@@ -1518,6 +1527,12 @@ CREATE TRIGGER embeddings_change_delete AFTER DELETE ON embeddings WHEN 1
 BEGIN
     INSERT INTO embedding_changes (id, seq, gone, stamp) VALUES (OLD.id, (SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes), 1, random() & 9007199254740991)
     ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;
+    INSERT INTO forgotten_changes (name, seq)
+    SELECT 'embedding_changes', max(o.seq) FROM (SELECT c.seq FROM embedding_changes c
+      WHERE c.gone = 1 AND c.seq < (SELECT max(seq) FROM embedding_changes) - 100000 ORDER BY c.seq LIMIT 2) o
+    WHERE true HAVING max(o.seq) IS NOT NULL
+    ON CONFLICT (name) DO UPDATE SET seq = excluded.seq;
+    DELETE FROM embedding_changes WHERE gone = 1 AND seq <= (SELECT f.seq FROM forgotten_changes f WHERE f.name = 'embedding_changes');
 END;
 
 CREATE TRIGGER memory_trajectories_guard_key BEFORE UPDATE OF id ON memory_trajectories WHEN OLD.id IS NOT NEW.id
@@ -1726,6 +1741,12 @@ CREATE TRIGGER memory_items_change_delete AFTER DELETE ON memory_items WHEN 1
 BEGIN
     INSERT INTO memory_changes (id, seq, gone, stamp) VALUES (OLD.id, (SELECT coalesce(max(seq), 0) + 1 FROM memory_changes), 1, random() & 9007199254740991)
     ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;
+    INSERT INTO forgotten_changes (name, seq)
+    SELECT 'memory_changes', max(o.seq) FROM (SELECT c.seq FROM memory_changes c
+      WHERE c.gone = 1 AND c.seq < (SELECT max(seq) FROM memory_changes) - 100000 ORDER BY c.seq LIMIT 2) o
+    WHERE true HAVING max(o.seq) IS NOT NULL
+    ON CONFLICT (name) DO UPDATE SET seq = excluded.seq;
+    DELETE FROM memory_changes WHERE gone = 1 AND seq <= (SELECT f.seq FROM forgotten_changes f WHERE f.name = 'memory_changes');
 END;
 
 CREATE VIEW active_sessions AS

@@ -9,6 +9,7 @@ import {
   jsonOption,
   placeFlag,
   port,
+  qdrantModelsOption,
   qdrantOf,
   type CentrePlace,
 } from '../options.ts'
@@ -25,6 +26,7 @@ export function registerServe(root: Command): void {
   addQdrantOptions(
     addCentreOptions(root.command('serve').description('Run the sync server until Ctrl-C.')),
   )
+    .addOption(qdrantModelsOption())
     .addOption(
       new Option('--port <port>', '0 takes a free one').env('PORT').argParser(port).default(7400),
     )

@@ -28,6 +28,11 @@ export interface ChangeSource {
   readonly isOpen: boolean
   /** Number of the newest change; 0 when there is none. */
   head(): number
+  /**
+   * Number of the last change that is not told of any more, though its row is gone. What followed only to before it must
+   * be made anew; to be read after the changes.
+   */
+  forgotten(): number
   /** Rows of a place, counted up to `limit`. */
   count(place: VectorSpace, limit: number): number
   changes(place: VectorSpace, after: number, deletesAfter: number): ChangeSlice

@@ -61,6 +61,8 @@ interface Held {
   watermark: number
   /** Up to there nothing can have been in the graph that is not in the place any more. */
   readonly deletesAfter: number
+  /** The last change that was forgotten when it was opened: nothing that is in it went before. */
+  readonly forgotten: number
   counts: Counts
   /** Changes since the file. */
   unsaved: number
@@ -195,6 +197,7 @@ export class FollowedGraph implements GraphIndex {
     const { spec, thread, source, nextNumber } = this.#options
     const number = nextNumber()
     const head = source.head()
+    const forgotten = source.forgotten()
     const answer = await thread.call({ type: 'open', graph: number, spec, head, mayLoad })
     if (answer.kind === 'unavailable') {
       this.#problem = answer.reason
@@ -206,7 +209,7 @@ export class FollowedGraph implements GraphIndex {
     if (refused !== undefined) this.#refused(refused)
     const deletesAfter = isLoaded ? 0 : head
     const { life } = thread
-    const fresh = { number, life, engine, watermark, deletesAfter, counts }
+    const fresh = { number, life, engine, watermark, deletesAfter, forgotten, counts }
     this.#newest = { ...fresh, unsaved: 0, hasFile: isLoaded }
     return this.#newest
   }
@@ -248,6 +251,7 @@ export class FollowedGraph implements GraphIndex {
     const { source, thread } = this.#options
     while (this.#goesOn()) {
       const slice = source.changes(this.place, held.watermark, held.deletesAfter)
+      if (source.forgotten() > Math.max(held.watermark, held.forgotten)) await this.#giveUp(held)
       const { ids, stamps, vectors, deletes, last } = slice
       if (last === held.watermark) return
       if (ids.length + deletes.length > 0) {
@@ -269,6 +273,14 @@ export class FollowedGraph implements GraphIndex {
     }
   }
 
+  /** Rows may be gone from under it without a word; opened again, it is made of those that are there. */
+  async #giveUp({ number }: Held): Promise<never> {
+    const numbers = new Set([number, this.#held?.number ?? number])
+    this.#held = undefined
+    for (const graph of numbers) await this.#options.thread.call({ type: 'close', graph })
+    throw new Error('it was too far behind: rows that went meanwhile are forgotten')
+  }
+
   /** Beside the old one, which is searched until the new one knows as much. */
   async #rebuilt(): Promise<Held> {
     const { thread } = this.#options
@@ -285,14 +297,14 @@ export class FollowedGraph implements GraphIndex {
 
   #mustSave(): boolean {
     const held = this.#held
-    if (held === undefined || this.#options.spec.path === undefined) return false
+    if (held === undefined || this.#options.spec.files === undefined) return false
     if (performance.now() < this.#saveNotBefore) return false
     if (!held.hasFile) return true
     return held.unsaved >= Math.max(SAVE_CHANGES_MIN, SAVE_SHARE * held.counts.size)
   }
 
   async #save(held: Held, isForeground: boolean): Promise<void> {
-    if (this.#options.spec.path === undefined) return
+    if (this.#options.spec.files === undefined) return
     const { unsaved } = held
     try {
       const request = { type: 'save', graph: held.number } as const

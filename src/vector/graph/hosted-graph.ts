@@ -59,8 +59,8 @@ export class HostedGraph {
     this.#engine = engine
     this.#ask = ask
     const { refused, isLoaded } =
-      ask.mayLoad && ask.spec.path !== undefined
-        ? await this.#load(ask.spec.path)
+      ask.mayLoad && ask.spec.files !== undefined
+        ? await this.#load(ask.spec.files[engine.name])
         : { refused: undefined, isLoaded: false }
     if (!isLoaded) {
       this.#graph = new Graph(ask.spec, engine.create)
@@ -138,7 +138,7 @@ export class HostedGraph {
   async #save(): Promise<Saved> {
     const { ask, engine } = this.#opened()
     const graph = this.#mustBeOpen()
-    const { path } = ask.spec
+    const path = ask.spec.files?.[engine.name]
     if (path === undefined) throw new TypeError('a store in memory has no file')
     const generation = this.#generation + 1
     const header: CacheHeader = {

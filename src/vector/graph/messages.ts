@@ -12,8 +12,8 @@ export interface GraphSpec {
   readonly m: number
   readonly efConstruct: number
   readonly storeId: string
-  /** Undefined for a store in memory. */
-  readonly path: string | undefined
+  /** By engine: none reads another's, and two processes may have different ones. Undefined for a store in memory. */
+  readonly files: Readonly<Record<EngineName, string>> | undefined
 }
 
 /** What the worker is asked. `graph` is a number that the asker chose. */

@@ -104,7 +104,7 @@ export class VectorGraphs {
         m: M,
         efConstruct: EF_CONSTRUCT,
         storeId,
-        path: cachePath(this.#options.storePath, place),
+        files: cacheFiles(this.#options.storePath, place),
       },
       source,
       thread: this.#thread,
@@ -122,15 +122,17 @@ export class VectorGraphs {
   }
 }
 
-/** Beside the store: `agent.db-vectors/code_embeddings-3f9c21aa04be77d0-1536.hnsw`. */
-export function cachePath(
+/** Beside the store: `agent.db-vectors/code_embeddings-3f9c21aa04be77d0-1536-usearch.hnsw`. */
+export function cacheFiles(
   storePath: string,
   { collection, model, dimension }: VectorSpace,
-): string | undefined {
+): Record<EngineName, string> | undefined {
   if (storePath === ':memory:' || storePath === '') return undefined
   const hash = createHash('sha256').update(model).digest('hex').slice(0, 16)
   const name = collection.replaceAll(/[^\w]/g, '_')
-  return join(`${storePath}-vectors`, `${name}-${hash}-${dimension}.hnsw`)
+  const fileOf = (engine: EngineName): string =>
+    join(`${storePath}-vectors`, `${name}-${hash}-${dimension}-${engine}.hnsw`)
+  return { hnswlib: fileOf('hnswlib'), usearch: fileOf('usearch') }
 }
 
 const keyOf = ({ collection, model, dimension }: VectorSpace): string =>
