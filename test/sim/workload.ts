@@ -226,6 +226,54 @@ export const localSteps: Readonly<Record<string, LocalStep>> = {
     const row = random.pick(db.embeddings.list())
     if (row !== undefined) db.embeddings.delete(row.id)
   },
+  'learn memory': (db, random) => {
+    const value = random.below(9)
+    db.memory.items.create({
+      record_id: newId(),
+      polarity: 'success',
+      title: word(random),
+      description: 'when asked',
+      content: word(random),
+      source_query: word(random),
+      model: 'test',
+      dimension: 1,
+      query_vector: Float32Array.of(value),
+      trajectory_ids: [],
+    })
+  },
+  'count memory': (db, random) => {
+    const row = random.pick(db.memory.items.list())
+    if (row !== undefined)
+      db.memory.feedback({ itemId: row.id, used: true, helped: random.chance(0.5) })
+  },
+  'edit memory': (db, random) => {
+    const row = random.pick(db.memory.items.list())
+    const other = random.pick(db.memory.items.list())
+    if (row === undefined || other === undefined) return
+    db.memory.items.update(
+      row.id,
+      random.weighted([
+        [2, { title: word(random), dimension: 1, query_vector: Float32Array.of(random.below(9)) }],
+        [2, { superseded_by: random.chance(0.3) ? null : other.id }],
+        [1, { contradicts: [other.id] }],
+        [1, { kept_apart: [row.id, other.id], content: word(random) }],
+        [1, { expires_at: later(random) }],
+      ]),
+    )
+  },
+  'delete memory': (db, random) => {
+    const row = random.pick(db.memory.items.list())
+    if (row !== undefined) db.memory.items.delete(row.id)
+  },
+  'record trajectory': (db, random) => {
+    db.memory.recordTrajectory({ taskId: word(random), query: word(random), steps: [] })
+  },
+  'judge trajectory': (db, random) => {
+    const row = random.pick(db.memory.trajectories.list())
+    if (row === undefined) return
+    const outcome = random.pick(['success', 'failure'] as const) ?? 'unknown'
+    db.memory.trajectories.update(row.id, { outcome, judge: { label: outcome } })
+  },
   'raw edit': (db, random) => {
     const [table, set] = random.pick([
       ['conversations', 'title = title || title, total_cost_cents = 1'],
@@ -274,6 +322,8 @@ const deletable: readonly TableName[] = [
   'sessions',
   'embeddings',
   'runbook_executions',
+  'memory_items',
+  'memory_trajectories',
 ]
 
 export const centralSteps: Readonly<Record<string, CentralStep>> = {
@@ -308,6 +358,8 @@ export const centralSteps: Readonly<Record<string, CentralStep>> = {
       ['users', { full_name: `c${random.below(3)}` }],
       ['messages', { content: `c${random.below(3)}` }],
       ['embeddings', { content_preview: `c${random.below(3)}` }],
+      ['memory_items', { used_count: random.below(9) }],
+      ['memory_trajectories', { outcome: 'failure' }],
     ]) ?? ['conversations', {}]
     const row = await one(centre, table, random)
     return row === undefined ? [] : [{ op: 'update', table, id: idOf(row), values }]
@@ -413,6 +465,7 @@ export const givingSteps: Readonly<Record<string, CentralStep>> = {
       [2, ['workflow_executions', random.chance(0.3) ? { error_message: 'central' } : {}]],
       [1, ['embeddings', {}]],
       [1, ['workflows', {}]],
+      [1, ['memory_items', {}]],
     ])
     const row = await one(centre, table, random)
     const user = another(users, row?.['user_id'], random)

@@ -130,7 +130,12 @@ function checkPending({ name, connection }: SimAgent): void {
           Object.keys(patch).every(
             (column) => isCombined(table, column) || equal(row[column], patch[column]),
           )
-    must(shows, 'I3', () => `${name}: the pending ${op} of ${table.name} ${id} does not show`)
+    must(
+      shows,
+      'I3',
+      () =>
+        `${name}: the pending ${op} of ${table.name} ${id} does not show: ${JSON.stringify({ row, patch })}`,
+    )
   }
   const hidden = connection.get<{ tx: number; id: string }>(
     `SELECT l.tx, l.id FROM sync_log l WHERE l.blocked = 1 AND NOT EXISTS

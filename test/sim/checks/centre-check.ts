@@ -169,7 +169,8 @@ export class CentreCheck {
       )
     const cleared = references(table).find(
       // No program of the workload clears any other reference.
-      ({ column, target }) => target !== 'users' && mutation.patch[column] === null,
+      ({ column, target }) =>
+        target !== 'users' && column !== 'superseded_by' && mutation.patch[column] === null,
     )
     if (op === 'update' && cleared !== undefined)
       throw new Violation(
