@@ -43,14 +43,14 @@ export class AgentDBStore implements StorePeer {
     for (let n = 0; ; n++) {
       const { plans } = await this.#db.search({
         collection,
-        vector: probes.row(n),
+        vector: probes.row(n % probes.count),
         k,
         explain: true,
       })
       const [plan] = plans
       if (plan === undefined) throw new Error('a search without a plan')
       this.#how = `${plan.method}${plan.ef === null ? '' : `, ef ${plan.ef}`}`
-      if (!this.#isBuilding() && !plan.reason.includes('being measured')) return
+      if (!this.#isBuilding() && !/(being|is) measured/.test(plan.reason)) return
       do await setTimeout(20)
       while (this.#isBuilding())
     }

@@ -10,26 +10,28 @@ export interface Calibration {
   /** Vectors in the graph when it was measured. */
   readonly size: number
   readonly queries: number
-  /** Mean recall at k by `ef`, in ascending order of `ef`; ends with the first that misses next to nothing. */
-  readonly measured: readonly { readonly ef: number; readonly recall: number }[]
+  /** In ascending order of `ef`; ends with the first that misses next to nothing. */
+  readonly measured: readonly Measured[]
+}
+
+interface Measured {
+  readonly ef: number
+  /** Mean recall at k. */
+  readonly recall: number
+  /** Standard error of that mean. */
+  readonly error: number
 }
 
 export interface CalibrationInput {
   readonly graph: GraphIndex
   readonly scan: ScanIndex
   readonly k: number
-  /** Queries as they are asked; what they find of themselves is not counted. */
-  readonly queries: readonly Query[]
+  /** As they were asked. */
+  readonly queries: readonly Float32Array[]
   /** What the graph does not know of yet: no miss of the graph, as it is compared exactly anyway. */
   readonly newer: ReadonlySet<string>
   /** Called between queries, so that others get their turn. */
   readonly pause: () => Promise<unknown>
-}
-
-export interface Query {
-  readonly vector: Float32Array
-  /** Of a stored vector that serves as query. */
-  readonly id?: string | undefined
 }
 
 /** With 32 queries for 10 neighbours the standard error of a recall of 0.99 is 0.006. */
@@ -40,7 +42,8 @@ const ENOUGH = 0.9995
 /** Scores this close are the same neighbour's or as good: a copy of a vector is no miss. */
 const TIE = 1e-6
 
-interface Truth extends Query {
+interface Truth {
+  readonly vector: Float32Array
   readonly floor: number
   readonly wanted: number
 }
@@ -49,19 +52,19 @@ export async function calibrate(input: CalibrationInput): Promise<Calibration> {
   const { graph, scan, k, queries, newer, pause } = input
   const { size } = graph
   const truths: Truth[] = []
-  for (const query of queries) {
-    const known = scan.search(query.vector, k + 1, (id) => !newer.has(id))
-    const best = others(known, query).slice(0, k)
+  for (const vector of queries) {
+    const best = scan.search(vector, k, (id) => !newer.has(id))
     const floor = best.at(-1)?.score
-    if (floor !== undefined) truths.push({ ...query, floor: floor - TIE, wanted: best.length })
+    if (floor !== undefined) truths.push({ vector, floor: floor - TIE, wanted: best.length })
     await pause()
   }
-  const measured: { ef: number; recall: number }[] = []
+  const measured: Measured[] = []
   for (const ef of EF_LADDER.filter((step) => step > k)) {
-    let recall = 0
-    for (const truth of truths) recall += (await recallOf(input, truth, ef)) / truths.length
-    measured.push({ ef, recall })
-    if (recall >= ENOUGH || ef >= 4 * size) break
+    const recalls: number[] = []
+    for (const truth of truths) recalls.push(await recallOf(input, truth, ef))
+    const mean = meanOf(recalls)
+    measured.push({ ef, ...mean })
+    if (mean.recall >= ENOUGH || ef >= 4 * size) break
   }
   return { k, size, queries: truths.length, measured }
 }
@@ -71,18 +74,25 @@ async function recallOf(
   truth: Truth,
   ef: number,
 ): Promise<number> {
-  const hits = await graph.search(truth.vector, k + 1, ef)
+  const hits = await graph.search(truth.vector, k, ef)
   const ids = hits.map(({ id }) => id).filter((id) => !newer.has(id))
   // Scored anew: a graph of rounded vectors gives rounded scores.
-  const found = others(scan.search(truth.vector, k + 1, ids), truth)
+  const found = scan.search(truth.vector, k, ids)
   await pause()
   return Math.min(1, found.filter(({ score }) => score >= truth.floor).length / truth.wanted)
 }
 
-const others = <T extends { readonly id: string }>(found: readonly T[], { id }: Query): T[] =>
-  found.filter((neighbour) => neighbour.id !== id)
+function meanOf(recalls: readonly number[]): { recall: number; error: number } {
+  const { length: n } = recalls
+  const recall = recalls.reduce((sum, one) => sum + one, 0) / Math.max(1, n)
+  const squares = recalls.reduce((sum, one) => sum + (one - recall) ** 2, 0)
+  return { recall, error: Math.sqrt(squares / Math.max(1, n - 1) / Math.max(1, n)) }
+}
 
-/** The least `ef` whose measured recall reaches the target; undefined where none did. */
+/**
+ * The least `ef` whose measured recall reaches the target, less its standard error: a few queries that went well by chance
+ * are not enough. Undefined where none did.
+ */
 export function efFor({ measured }: Calibration, recall: number): number | undefined {
-  return measured.find((point) => point.recall >= recall)?.ef
+  return measured.find((point) => point.recall - point.error >= recall)?.ef
 }

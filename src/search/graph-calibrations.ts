@@ -7,8 +7,6 @@ import { calibrate, CALIBRATION_QUERIES, efFor, type Calibration } from './ef-ca
 const K_STEPS = [10, 20, 50, 100, 200, 500, 1000]
 /** A graph that has grown or shrunk by more is measured anew. */
 const DRIFT = 0.2
-/** Queries as they come in are better samples than stored vectors; so many of the last are remembered. */
-const RECENT_QUERIES = CALIBRATION_QUERIES / 2
 
 interface State {
   /** The last that ended. */
@@ -18,8 +16,9 @@ interface State {
 }
 
 /**
- * What `ef` each graph needs, measured in the background when it is first wanted; until then there is no answer, and
- * searches are exact.
+ * What `ef` each graph needs, measured in the background on the last queries that were asked; until then there is no
+ * answer, and searches are exact. Stored vectors would be poor samples: a graph finds the neighbours of what is in it
+ * with less effort than those of what is not.
  */
 export class GraphCalibrations {
   readonly #states = new WeakMap<GraphIndex, Map<number, State>>()
@@ -33,12 +32,12 @@ export class GraphCalibrations {
     this.#changedSince = changedSince
   }
 
-  /** A query that was asked. */
+  /** A query that was asked. One that is asked again tells nothing new. */
   note(scan: ScanIndex, query: Float32Array): void {
-    const queries = this.#recent.get(scan) ?? []
+    const queries = this.#recentOf(scan)
+    if (queries.some((other) => other.every((component, i) => component === query[i]))) return
     queries.push(query.slice())
-    if (queries.length > RECENT_QUERIES) queries.shift()
-    this.#recent.set(scan, queries)
+    if (queries.length > CALIBRATION_QUERIES) queries.shift()
   }
 
   /** The least `ef` that reaches the recall; or why none is known. */
@@ -49,14 +48,15 @@ export class GraphCalibrations {
     const { done, failure } = state
     const known = done?.size ?? failure?.size
     const isStale = known === undefined || Math.abs(graph.size - known) > DRIFT * known
-    if (isStale && !state.isRunning) this.#start(graph, scan, step, state)
-    if (done === undefined) {
-      return failure === undefined
-        ? 'the recall of the graph is being measured'
-        : `the graph could not be measured: ${failure.reason}`
-    }
-    const ef = efFor(done, recall)
-    return ef ?? `the graph did not reach a recall of ${recall} with any ef`
+    const asked = this.#recentOf(scan).length
+    const isReady = asked === CALIBRATION_QUERIES
+    if (isStale && isReady && !state.isRunning) this.#start(graph, scan, step, state)
+    if (done !== undefined)
+      return efFor(done, recall) ?? `the graph did not reach a recall of ${recall} with any ef`
+    if (failure !== undefined) return `the graph could not be measured: ${failure.reason}`
+    return isReady
+      ? 'the recall of the graph is being measured'
+      : `the recall of the graph is measured on ${CALIBRATION_QUERIES} queries, of which ${asked} were asked`
   }
 
   /** Resolves when nothing is being measured. */
@@ -66,6 +66,12 @@ export class GraphCalibrations {
 
   stop(): void {
     this.#isStopped = true
+  }
+
+  #recentOf(scan: ScanIndex): Float32Array[] {
+    const queries = this.#recent.get(scan) ?? []
+    this.#recent.set(scan, queries)
+    return queries
   }
 
   #stateOf(graph: GraphIndex, step: number): State {
@@ -90,8 +96,7 @@ export class GraphCalibrations {
     try {
       // Not in the middle of the search that asked.
       await this.#pause()
-      const asked = (this.#recent.get(scan) ?? []).map((vector) => ({ vector }))
-      const queries = [...asked, ...scan.sample(CALIBRATION_QUERIES - asked.length)]
+      const queries = [...this.#recentOf(scan)]
       const newer = new Set(this.#changedSince(graph.watermark))
       state.done = await calibrate({ graph, scan, k, queries, newer, pause: () => this.#pause() })
       delete state.failure

@@ -103,19 +103,6 @@ export class ScanIndex {
     return this.#rows.has(id)
   }
 
-  /** Some of the vectors, spread evenly over the rows. */
-  sample(count: number): { id: string; vector: Float32Array }[] {
-    const step = Math.max(1, this.size / count)
-    const found: { id: string; vector: Float32Array }[] = []
-    for (let at = 0; at < this.size && found.length < count; at += step) {
-      const row = Math.floor(at)
-      const id = this.#ids[row] as string
-      const vector = this.#originals.vector(row, id)
-      if (vector !== undefined) found.push({ id, vector })
-    }
-    return found
-  }
-
   /**
    * Adds a vector, or replaces it. A vector of zeros has no direction: it is found with score 0.
    *

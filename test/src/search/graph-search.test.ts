@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { hashingEmbedder, type AgentDB, type Json } from '../../../src/index.ts'
+import { CALIBRATION_QUERIES } from '../../../src/search/ef-calibration.ts'
 import { COSTS, type Costs } from '../../../src/search/planner.ts'
 import type { SearchOptions } from '../../../src/search/search-options.ts'
 import { Search } from '../../../src/search/search.ts'
@@ -66,7 +67,7 @@ async function explained(search: Search, options: Partial<SearchOptions> = {}) {
 
 /** Asks until the graph has been measured, so that it is used. */
 async function measured(search: Search, options: Partial<SearchOptions> = {}): Promise<void> {
-  await explained(search, options)
+  for (let i = 0; i < CALIBRATION_QUERIES; i++) await explained(search, options)
   await search.settled()
 }
 
@@ -122,7 +123,14 @@ describe('a search with a graph', () => {
     const search = searchWith(graph)
     const first = await explained(search)
     expect(first.plan).toMatchObject({ method: 'exact', ef: null, graph: { size: 400, behind: 0 } })
-    expect(first.plan.reason).toMatch(/being measured/)
+    expect(first.plan.reason).toMatch(/on 32 queries, of which 1 were asked/)
+    const vector = someVector()
+    for (let i = 0; i < 40; i++) await explained(search, { vector })
+    // One query, however often it is asked, tells no more.
+    expect((await explained(search, { vector })).plan.reason).toMatch(/of which 2 were asked/)
+    for (let i = 3; i < CALIBRATION_QUERIES; i++) await explained(search)
+    const last = await explained(search)
+    expect(last.plan.reason).toMatch(/being measured/)
     await search.settled()
 
     const efOf = async (recall?: number): Promise<number | null> =>
@@ -184,7 +192,8 @@ describe('a search with a graph', () => {
     await measured(search)
     const calls = async (): Promise<number> => {
       const before = graph.asked.length
-      await measured(search)
+      await explained(search)
+      await search.settled()
       return graph.asked.length - before
     }
     expect(await calls()).toBe(1)
@@ -241,7 +250,7 @@ describe('a search with a graph', () => {
     await put(100)
     const graph = graphNow()
     const search = searchWith(graph)
-    await explained(search)
+    for (let i = 0; i < CALIBRATION_QUERIES; i++) await explained(search)
     await db.close()
     await search.settled()
     expect(graph.asked).toEqual([])
