@@ -65,7 +65,9 @@ function checkOutcomes(agent: SimAgent, model: ModelDatabase, lost: LostPart): v
   for (const { id, seq, mutations } of commits.values()) {
     const effect = model.applied.read(id)
     if (withheld.has(id) || (effect === undefined && lost.refused(id))) continue
-    if (effect === undefined && lost.had(id) && isGone(agent, mutations)) continue
+    // Nothing was left of it to be sent again; where a copy of the store had it still, it was decided there.
+    const isSentAgain = effect !== undefined && requeued.has(id)
+    if (lost.had(id) && !isSentAgain && isGone(agent, mutations)) continue
     must(
       effect !== undefined,
       lost.had(id) ? 'I16' : 'I7',

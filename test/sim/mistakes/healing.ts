@@ -49,7 +49,8 @@ export const healingMistakes: readonly Mistake[] = [
   },
   {
     name: 'a transaction that comes back fails whole for a row deleted since',
-    seeds: 150,
+    from: 2060,
+    seeds: 60,
     edits: [
       {
         file: 'server/sync/push/decide.ts',
