@@ -4,6 +4,7 @@ import { mustTable, referencesTo, tableOfNumber } from '../../schema/tables.ts'
 import { timestampOfMicros } from '../../schema/values/timestamp.ts'
 import type { WireOutcome } from '../../sync/protocol/messages.ts'
 import type { CommitNote } from './centre/commit-note.ts'
+import { unknownAt } from './checks/skew-check.ts'
 import { must, Violation } from './checks/violation.ts'
 import { rowKey, type ModelDatabase, type Transaction } from './centre/model-database.ts'
 import type { PushNote } from './centre/push.ts'
@@ -388,7 +389,12 @@ export class Oracle {
       this.#loseDeleted(note, pushed, mutation)
       this.#delete(table, id, note.clientId)
     }
-    if (op === 'insert') this.#makeRow(table, { ...patch, ...this.#nextVersion(outcome) })
+    if (op === 'insert')
+      this.#makeRow(table, {
+        ...unknownAt(table, note.schema),
+        ...patch,
+        ...this.#nextVersion(outcome),
+      })
     if (op === 'update') this.#merge(note, pushed, { ...mutation, patch }, outcome)
   }
 

@@ -1,7 +1,6 @@
 import type { StoredRow } from '../../../schema/codec.ts'
 import { AgentDBError } from '../../../schema/errors.ts'
 import { mustTable, type TableName } from '../../../schema/tables.ts'
-import type { PullParameters } from '../../../sync/client/transport.ts'
 import { decodeMessage, encodeMessage, MSGPACK } from '../../../sync/protocol/codec.ts'
 import {
   checksumResponseSchema,
@@ -15,7 +14,7 @@ import {
 } from '../../../sync/protocol/messages.ts'
 import { HEARTBEAT_MS } from '../../../sync/protocol/frames.ts'
 import type { Random } from '../random.ts'
-import type { Claims, HealDecision, SimCentre, Statement } from './centre.ts'
+import type { Claims, HealDecision, PullAt, SimCentre, Statement } from './centre.ts'
 import { DatabaseError } from './database-error.ts'
 import { ModelFeed } from './feed.ts'
 import { ModelHeal } from './heal.ts'
@@ -65,7 +64,7 @@ export class ModelCentre implements SimCentre {
     return encodeMessage(pushResponseSchema, response, MSGPACK)
   }
 
-  async pull(claims: Claims, parameters: PullParameters, signal: AbortSignal): Promise<Uint8Array> {
+  async pull(claims: Claims, parameters: PullAt, signal: AbortSignal): Promise<Uint8Array> {
     const feed = this.#random.pick(this.#feeds) ?? this.#newFeed()
     const batch = await onTheWire(() => feed.pull(claims, parameters, signal))
     return encodeMessage(pullResponseSchema, batch, MSGPACK)
@@ -77,11 +76,7 @@ export class ModelCentre implements SimCentre {
     return encodeMessage(introduceResponseSchema, response, MSGPACK)
   }
 
-  async *live(
-    claims: Claims,
-    parameters: PullParameters,
-    signal: AbortSignal,
-  ): AsyncGenerator<Uint8Array> {
+  async *live(claims: Claims, parameters: PullAt, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const feed = this.#random.pick(this.#feeds) ?? this.#newFeed()
     let request = { ...parameters, waitMs: 0 }
     while (!signal.aborted) {
@@ -107,9 +102,9 @@ export class ModelCentre implements SimCentre {
     return this.#heal.endWindow()
   }
 
-  async checksum(claims: Claims): Promise<Uint8Array> {
+  async checksum(claims: Claims, schema: number): Promise<Uint8Array> {
     const feed = this.#random.pick(this.#feeds) ?? this.#newFeed()
-    const sums = await onTheWire(() => feed.checksum(claims))
+    const sums = await onTheWire(() => feed.checksum(claims, schema))
     return encodeMessage(checksumResponseSchema, sums, MSGPACK)
   }
 

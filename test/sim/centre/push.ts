@@ -43,6 +43,8 @@ export interface PushNote {
   readonly clientId: string
   readonly userId: string
   readonly role: string
+  /** The schema version of the agent that sent it. */
+  readonly schema: number
   readonly transactions: readonly ClientTransaction[]
   /** Transactions that had been applied before, under another client's numbers. */
   readonly repeated: readonly ClientTransaction[]
@@ -54,6 +56,11 @@ export interface PushNote {
   readonly window: Window
   /** Transactions that the centre had taken once and lost. */
   readonly broughtBack: ReadonlySet<string>
+}
+
+/** Who pushes, and the schema version of its agent. */
+interface Sender extends Claims {
+  readonly schema: number
 }
 
 type Forced = DecisionContext['forced']
@@ -90,7 +97,7 @@ export class ModelPush {
     mustBeContiguous(transactions)
     this.#mustBeSameStore(clientId, mark, request.previous, transactions)
     await this.#applyGroup(
-      claims,
+      { ...claims, schema: request.schema },
       clientId,
       transactions.filter(({ seq }) => seq > mark.seq),
       new Map(),
@@ -183,7 +190,7 @@ export class ModelPush {
   }
 
   async #applyGroup(
-    claims: Claims,
+    sender: Sender,
     clientId: string,
     group: readonly ClientTransaction[],
     forced: Forced,
@@ -193,7 +200,7 @@ export class ModelPush {
       const progress = { n: 0 }
       try {
         await this.#database.transaction((transaction) =>
-          this.#applyOnce(transaction, claims, clientId, group, forced, progress),
+          this.#applyOnce(transaction, sender, clientId, group, forced, progress),
         )
         return
       } catch (error) {
@@ -201,7 +208,7 @@ export class ModelPush {
         const failure = classifyFailure(error)
         if (failure === 'ours') throw error
         if (failure === 'permanent')
-          return this.#applyApart(claims, clientId, group, forced, { n: progress.n, error })
+          return this.#applyApart(sender, clientId, group, forced, { n: progress.n, error })
         if (attempt >= ATTEMPTS_MAX) throw error
         await this.#pause()
       }
@@ -210,7 +217,7 @@ export class ModelPush {
 
   /** The database refused something in the group: halve it, until the transaction at fault is alone. */
   async #applyApart(
-    claims: Claims,
+    sender: Sender,
     clientId: string,
     group: readonly ClientTransaction[],
     forced: Forced,
@@ -219,17 +226,17 @@ export class ModelPush {
     const [only] = group
     if (group.length > 1) {
       const middle = group.length >> 1
-      await this.#applyGroup(claims, clientId, group.slice(0, middle), forced)
-      return this.#applyGroup(claims, clientId, group.slice(middle), forced)
+      await this.#applyGroup(sender, clientId, group.slice(0, middle), forced)
+      return this.#applyGroup(sender, clientId, group.slice(middle), forced)
     }
     if (only === undefined || forced.has(only.id)) throw error
     const culprit = { n, refusal: refusalOf(error) }
-    return this.#applyGroup(claims, clientId, group, new Map([[only.id, culprit]]))
+    return this.#applyGroup(sender, clientId, group, new Map([[only.id, culprit]]))
   }
 
   async #applyOnce(
     transaction: Transaction,
-    claims: Claims,
+    sender: Sender,
     clientId: string,
     group: readonly ClientTransaction[],
     forced: Forced,
@@ -242,7 +249,7 @@ export class ModelPush {
     if (todo.length === 0) return
     if (todo[0]?.seq !== mark.seq + 1)
       throw new AgentDBError('PROTOCOL', `transaction ${mark.seq + 1} comes next`)
-    const principal = this.#principals.load(claims)
+    const principal = this.#principals.load(sender)
     const statements = new Statements(this.#database, transaction, clientId)
     const ancestry = this.#ancestry(transaction, clientId, todo)
     const window = this.#database.window()
@@ -279,6 +286,7 @@ export class ModelPush {
       clientId,
       userId: principal.userId,
       role: principal.role,
+      schema: sender.schema,
       transactions: fresh,
       repeated: todo.filter((each) => !fresh.includes(each)),
       ancestry,

@@ -8,6 +8,7 @@ import { Oracle } from '../oracle.ts'
 import type { LocalCommit } from '../agent.ts'
 import type { Trace } from '../trace.ts'
 import type { LostPart } from './end-check.ts'
+import { mustBeOfVersion } from './skew-check.ts'
 import { Violation } from './violation.ts'
 
 const refusals: ReadonlySet<string> = new Set(['rejected', 'dependency_failed'])
@@ -100,6 +101,7 @@ export class CentreCheck {
   #lookAtPush({
     clientId,
     userId,
+    schema,
     transactions,
     repeated,
     decisions,
@@ -110,6 +112,9 @@ export class CentreCheck {
     for (const transaction of inOrder) {
       const { id, seq } = transaction
       this.#mustBeAsCommitted(transaction)
+      for (const mutation of transaction.mutations)
+        if (mutation.table !== undefined && mutation.refusal === undefined)
+          mustBeOfVersion(schema, mutation)
       this.#mustFollow(clientId, seq)
       if (repeated.includes(transaction)) continue
       // By another copy of the store, which never heard that it was taken, it comes as new.
