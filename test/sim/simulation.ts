@@ -313,6 +313,7 @@ class Simulation {
         build,
       })
       this.#agents.push(agent)
+      if (faults.skew) world.trace.add(agentName, `is of version ${build.version}`)
       await agent.start()
     }
     // Some begin before they have ever met the centre.
@@ -588,7 +589,10 @@ class Simulation {
       hooks.endProcess(agent.path)
       trace.add(agent.name, 'dies while it is upgraded')
     }
+    // It may die as well while it reads again what it could not get.
+    await time.advance(random.below(3000))
     hooks.cancelCrash()
+    if (agent.hasDied) agent.die()
   }
 
   async #clone(agent: SimAgent, trace: Trace): Promise<void> {
