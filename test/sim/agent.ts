@@ -295,7 +295,8 @@ export class SimAgent {
         if (known.seq !== seq) this.commits.set(id, { ...known, seq })
         continue
       }
-      const made = { ...commit, base, mutations: this.#mutationsOf(seq) }
+      const mutations = this.#mutationsOf(seq)
+      const made = { ...commit, base: mutations.length === 0 ? this.#baseOf(seq) : base, mutations }
       this.commits.set(id, made)
       added.push(id)
       this.#world.onCommit(made)
@@ -324,6 +325,15 @@ export class SimAgent {
     const isPending = new Set(queue.map(({ id }) => id))
     const kept = this.outcomes.filter(({ transactionId }) => !isPending.has(transactionId))
     this.outcomes.splice(0, this.outcomes.length, ...kept)
+  }
+
+  /** What takes the number of one that is held, since the centre does not know all of it yet, has the base of that one. */
+  #baseOf(seq: number): LocalCommit['base'] {
+    const row = this.connection.get<LocalCommit['base']>(
+      'SELECT nonce, position FROM sync_tx WHERE seq = ?',
+      seq,
+    )
+    return row ?? { nonce: null, position: 0 }
   }
 
   #mutationsOf(seq: number): LocalMutation[] {

@@ -165,8 +165,11 @@ class Simulation {
     const trace = new Trace({ elapsedMs, onLine: this.#options.onLine, keep: 400 })
     const centreCheck = new CentreCheck(trace)
     const clock = (): number => Math.floor((EPOCH_MS + time.elapsedMs) * 1000)
-    const centre = new ModelCentre(new Random(this.#options.seed, 3), clock, (transaction) =>
-      centreCheck.onCommit(transaction),
+    const centre = new ModelCentre(
+      new Random(this.#options.seed, 3),
+      clock,
+      (transaction) => centreCheck.onCommit(transaction),
+      this.#firstCentre(),
     )
     centreCheck.watch(centre.database)
     const network = new Network(centre, new Random(this.#options.seed, 4), trace)
@@ -366,6 +369,7 @@ class Simulation {
       [3, 'sync now'],
       [1, 'impostor'],
       [when(faults.skew, 3), 'upgrade'],
+      [when(faults.skew, 2), 'upgrade the centre'],
     ])
     const agent = random.pick(this.#agents)
     if (agent === undefined) return
@@ -446,8 +450,10 @@ class Simulation {
   }
 
   /** An operator's transaction; it runs beside all others and may be refused. */
-  async #central({ centre, world }: Stage, kind: string): Promise<void> {
+  async #central({ centre, model, world }: Stage, kind: string): Promise<void> {
     const random = this.#random
+    // Not before the centre knows of it.
+    if (Object.hasOwn(newerCentralSteps, kind) && model.schema < ownBuild.version) return
     const make = centralSteps[kind] ?? givingSteps[kind] ?? newerCentralSteps[kind]
     const statements = (await make?.(centre, this.#users, random)) ?? []
     if (statements.length === 0) return
@@ -503,6 +509,8 @@ class Simulation {
         return
       case 'impostor':
         return this.#pose(world, centre, agent)
+      case 'upgrade the centre':
+        return this.#upgradeCentre(world, time, centre)
       case 'upgrade':
         return this.#upgrade(world, time, agent)
       default:
@@ -559,6 +567,18 @@ class Simulation {
   #firstBuild(): SimBuild {
     const { older } = this.#options
     return older !== undefined && this.#skewRandom.chance(0.75) ? older : ownBuild
+  }
+
+  /** In half of the runs with two versions the centre begins with the older one. */
+  #firstCentre(): SimBuild {
+    const { older } = this.#options
+    return older !== undefined && this.#skewRandom.chance(0.5) ? older : ownBuild
+  }
+
+  async #upgradeCentre({ trace }: AgentWorld, time: VirtualTime, centre: SimCentre): Promise<void> {
+    if (centre.isUpgraded) return
+    trace.add('centre', 'is upgraded')
+    await this.#settle(time, centre.upgrade())
   }
 
   async #start(agent: SimAgent, trace: Trace): Promise<void> {
@@ -644,6 +664,7 @@ class Simulation {
       },
     }))
     await this.#settle(time, centre.execute(back, false))
+    while (!centre.isUpgraded) await this.#upgradeCentre(world, time, centre)
     for (const agent of this.#agents) if (!agent.isAlive) await this.#start(agent, world.trace)
     // The rest stays as it is: at the end, too, both versions are there.
     for (const agent of this.#agents)

@@ -41,6 +41,10 @@ export interface SimCentre extends AsyncDisposable {
   rows(table: TableName): Promise<readonly StoredRow[]>
   /** Drops the log but for the last so many milliseconds. */
   prune(keptMs: number): Promise<void>
+  /** Whether it is of the newest version that a run knows, with all its servers. */
+  readonly isUpgraded: boolean
+  /** Brings it there step by step: the database with one server, then the other. */
+  upgrade(): Promise<void>
   /** The database dies and comes back. */
   crash(): Promise<void>
   /** The database comes back as it was at an earlier commit. */

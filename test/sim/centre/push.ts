@@ -13,7 +13,11 @@ import {
   type Window,
 } from '../../../server/sync/push/missing.ts'
 import { jsonRow } from '../../../server/sync/push/row-json.ts'
-import { readTransactions, type ClientTransaction } from '../../../server/sync/push/transaction.ts'
+import {
+  mustBeKnown,
+  readTransactions,
+  type ClientTransaction,
+} from '../../../server/sync/push/transaction.ts'
 import { mustBeIntroduced } from '../../../server/sync/push/watermark.ts'
 import { WorkingState, type WorkingRow } from '../../../server/sync/push/working-state.ts'
 import { parseSnapshot, type Snapshot } from '../../../sync/merge/snapshot.ts'
@@ -96,12 +100,9 @@ export class ModelPush {
     const mark = this.#mark(clientId)
     mustBeContiguous(transactions)
     this.#mustBeSameStore(clientId, mark, request.previous, transactions)
-    await this.#applyGroup(
-      { ...claims, schema: request.schema },
-      clientId,
-      transactions.filter(({ seq }) => seq > mark.seq),
-      new Map(),
-    )
+    const todo = transactions.filter(({ seq }) => seq > mark.seq)
+    mustBeKnown(todo)
+    await this.#applyGroup({ ...claims, schema: request.schema }, clientId, todo, new Map())
     return { nextSeq: Math.max(mark.seq, transactions.at(-1)?.seq ?? 0) + 1 }
   }
 

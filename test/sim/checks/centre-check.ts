@@ -1,6 +1,7 @@
 import { isParked } from '../../../server/sync/push/missing.ts'
 import { references, type TableDefinition } from '../../../schema/define.ts'
 import { allTables, mustTable } from '../../../schema/tables.ts'
+import type { ClientTransaction } from '../../../server/sync/push/transaction.ts'
 import type { PushNote } from '../centre/push.ts'
 import type { CommitNote } from '../centre/commit-note.ts'
 import { rowKey, type ModelDatabase, type Transaction } from '../centre/model-database.ts'
@@ -12,6 +13,22 @@ import { mustBeOfVersion } from './skew-check.ts'
 import { Violation } from './violation.ts'
 
 const refusals: ReadonlySet<string> = new Set(['rejected', 'dependency_failed'])
+
+/** What a server of another build notes has that build's tables. */
+function inOwnTables(note: CommitNote): CommitNote {
+  if (note?.kind !== 'push') return note
+  const own = (transaction: ClientTransaction): ClientTransaction => ({
+    ...transaction,
+    mutations: transaction.mutations.map((mutation) =>
+      mutation.table === undefined
+        ? mutation
+        : { ...mutation, table: mustTable(mutation.table.name) },
+    ),
+  })
+  const transactions = note.transactions.map(own)
+  const repeated = note.repeated.map(own)
+  return { ...note, transactions, repeated }
+}
 
 /** Watches the centre's commits, one by one, in commit order. */
 export class CentreCheck {
@@ -76,7 +93,7 @@ export class CentreCheck {
   #look(transaction: Transaction): void {
     const model = this.#mustModel()
     this.#mustNotRise(model, transaction)
-    const note = transaction.note as CommitNote
+    const note = inOwnTables(transaction.note as CommitNote)
     this.#oracle?.noteCommit(transaction.xid)
     if (note === undefined) return
     this.#tell(note)
@@ -114,7 +131,7 @@ export class CentreCheck {
       this.#mustBeAsCommitted(transaction)
       for (const mutation of transaction.mutations)
         if (mutation.table !== undefined && mutation.refusal === undefined)
-          mustBeOfVersion(schema, mutation)
+          mustBeOfVersion(schema, this.#mustModel().schema, mutation)
       this.#mustFollow(clientId, seq)
       if (repeated.includes(transaction)) continue
       // By another copy of the store, which never heard that it was taken, it comes as new.
