@@ -71,26 +71,23 @@ export class ModelCentre implements SimCentre {
 
   #newFeed(): ModelFeed {
     const build = this.#build
-    const pause = async (): Promise<void> => {
-      await this.#pause()
-      this.#mustServe(build)
-    }
+    const pause = this.#pauseOf(build, () => build === this.#build || this.#isUpgrading)
     return new build.ModelFeed(this.database, this.#principals, pause, this.#pageRows)
   }
 
   #newPush(): ModelPush {
     const build = this.#build
-    const pause = async (): Promise<void> => {
-      await this.#pause()
-      if (build !== this.#build) throw new DatabaseError('57P01', 'the server is replaced')
-    }
+    const pause = this.#pauseOf(build, () => build === this.#build)
     return new build.ModelPush(this.database, this.#principals, pause)
   }
 
-  /** A server that is replaced gets no further: what it had not committed never was. */
-  #mustServe(build: SimBuild): void {
-    if (build !== this.#build && !this.#isUpgrading)
-      throw new DatabaseError('57P01', 'the server is replaced')
+  /** A server that is replaced gets no further: what it had not committed never was. The newest never is. */
+  #pauseOf(build: SimBuild, serves: () => boolean): () => Promise<void> {
+    if (build === ownBuild) return () => this.#pause()
+    return async () => {
+      await this.#pause()
+      if (!serves()) throw new DatabaseError('57P01', 'the server is replaced')
+    }
   }
 
   get isUpgraded(): boolean {
