@@ -12,7 +12,7 @@ export const skewMistakes: readonly Mistake[] = [
       },
     ],
     skew: true,
-    seeds: 30,
+    seeds: 60,
   },
   {
     name: 'what an older agent sends is not upcast',
@@ -24,7 +24,7 @@ export const skewMistakes: readonly Mistake[] = [
       },
     ],
     skew: true,
-    seeds: 30,
+    seeds: 60,
   },
   {
     name: 'an older agent’s update sets a column that it does not know to its default',
@@ -38,7 +38,7 @@ export const skewMistakes: readonly Mistake[] = [
       },
     ],
     skew: true,
-    seeds: 30,
+    seeds: 60,
   },
   {
     name: 'what waited for the centre’s upgrade goes behind what came after it',
@@ -51,7 +51,7 @@ export const skewMistakes: readonly Mistake[] = [
     ],
     skew: true,
     from: 1001,
-    seeds: 60,
+    seeds: 150,
   },
   {
     name: 'a newer agent takes an older centre’s row for the whole row',
@@ -63,6 +63,6 @@ export const skewMistakes: readonly Mistake[] = [
       },
     ],
     skew: true,
-    seeds: 60,
+    seeds: 150,
   },
 ]
