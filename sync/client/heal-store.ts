@@ -7,7 +7,7 @@ import type { HealResponse } from '../protocol/messages.ts'
 import { becomeClient, healingLeft, renumber, type Fork } from './fork-store.ts'
 import { decodeImage, encodeImage } from './image.ts'
 import { seenHistories } from './kept.ts'
-import { unpark } from './parked.ts'
+import { releaseHeld } from './newer-schema.ts'
 
 /** What the centre answered, once someone decided. */
 export type HealPlan = HealResponse & { readonly decision: 'all' | 'after' | 'none' }
@@ -97,7 +97,7 @@ export function healStore(
     let fork: Fork | undefined
     if (mustFork) {
       const again = healingLeft(connection)?.offered ?? 0
-      unpark(connection)
+      releaseHeld(connection)
       const count = requeue(connection, offered) + again
       const ancestor = { clientId: from, ...lastCommon(connection) }
       const heal = { fork: name, offered: count, withheld: withheld.length }

@@ -6,13 +6,14 @@ import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import { sameStored } from '../merge/merge-update.ts'
 import { decodeImage } from './image.ts'
-import { HELD_FROM, hold, PARKED_FROM } from './parked.ts'
+import { HELD_FROM, hold, PARKED_FROM, unpark } from './parked.ts'
 
 /**
  * An agent that was upgraded before its centre: what the centre does not know yet waits here, and all that needs it.
  * Everything else goes on.
  */
 interface LoggedMutation {
+  readonly n: number
   readonly tx: number
   readonly tbl: number
   readonly id: string
@@ -72,9 +73,7 @@ export function holdNewer(
   { from, below }: { readonly from: number; readonly below: number },
 ): void {
   const queued = byTransaction(connection, from, Math.min(below, PARKED_FROM))
-  const held = new HeldRows()
-  for (const mutations of byTransaction(connection, HELD_FROM, Number.MAX_SAFE_INTEGER).values())
-    held.add(mutations)
+  const held = heldRows(connection)
   const seqs: number[] = []
   for (const [seq, mutations] of queued) {
     if (!held.blocks(mutations) && mutations.every((mutation) => isKnown(version, mutation)))
@@ -85,6 +84,46 @@ export function holdNewer(
   if (seqs.length > 0) connection.applying(() => hold(connection, seqs))
 }
 
+/** Transactions of a queue that are looked at in one go. */
+const RELEASED_AT_ONCE = 500
+
+/**
+ * Puts what is held back to the end of the queue, as where the centre knows all of ours by now. What came after it, needs
+ * it and was not sent yet was not held so far: it follows, lest the later of two changes of a row comes first.
+ */
+export function releaseHeld(connection: Connection): void {
+  const rows = new HeldRows()
+  const held = [...byTransaction(connection, HELD_FROM, Number.MAX_SAFE_INTEGER).values()]
+  const queue = connection.get<{ first: number | null; last: number | null }>(
+    'SELECT min(seq) AS first, max(seq) AS last FROM sync_tx WHERE seq < ?',
+    PARKED_FROM,
+  )
+  const last = held.length === 0 ? 0 : (queue?.last ?? 0)
+  for (let from = queue?.first ?? 1; from <= last; from += RELEASED_AT_ONCE) {
+    const below = Math.min(from + RELEASED_AT_ONCE, PARKED_FROM)
+    const seqs: number[] = []
+    for (const [seq, mutations] of byTransaction(connection, from, below)) {
+      // The log has them in the order in which they were committed.
+      while (firstOf(held[0]) < firstOf(mutations)) rows.add(held.shift() ?? [])
+      if (!rows.blocks(mutations)) continue
+      rows.add(mutations)
+      seqs.push(seq)
+    }
+    hold(connection, seqs)
+  }
+  unpark(connection)
+}
+
+const firstOf = (mutations: readonly LoggedMutation[] | undefined): number =>
+  mutations?.[0]?.n ?? Number.POSITIVE_INFINITY
+
+function heldRows(connection: Connection): HeldRows {
+  const held = new HeldRows()
+  for (const mutations of byTransaction(connection, HELD_FROM, Number.MAX_SAFE_INTEGER).values())
+    held.add(mutations)
+  return held
+}
+
 function byTransaction(
   connection: Connection,
   from: number,
@@ -92,7 +131,7 @@ function byTransaction(
 ): Map<number, LoggedMutation[]> {
   const out = new Map<number, LoggedMutation[]>()
   for (const mutation of connection.all<LoggedMutation>(
-    `SELECT tx, tbl, id, op, patch, before, pushed FROM ${loggedMutations} WHERE tx >= ? AND tx < ? ORDER BY tx, n`,
+    `SELECT n, tx, tbl, id, op, patch, before, pushed FROM ${loggedMutations} WHERE tx >= ? AND tx < ? ORDER BY tx, n`,
     from,
     below,
   )) {

@@ -3,7 +3,8 @@ import { SCHEMA_VERSION } from '../../schema/version.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 import type { PullResponse } from '../protocol/messages.ts'
 import { noteHistory } from './kept.ts'
-import { holdsAny, unpark } from './parked.ts'
+import { releaseHeld } from './newer-schema.ts'
+import { holdsAny } from './parked.ts'
 
 interface State {
   readonly acked_seq: number
@@ -39,5 +40,5 @@ export function savePosition(connection: Connection, batch: PullResponse): void 
     version,
   )
   // What waited for the centre's upgrade goes on.
-  if (version >= SCHEMA_VERSION && holdsAny(connection)) unpark(connection)
+  if (version >= SCHEMA_VERSION && holdsAny(connection)) releaseHeld(connection)
 }

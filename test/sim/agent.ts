@@ -1,10 +1,10 @@
 import { copyFileSync, existsSync, rmSync } from 'node:fs'
-import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import { tableOfNumber } from '../../schema/tables.ts'
-import { AgentDB } from '../../src/index.ts'
-import { internalsOf, type Connection } from '../../src/internal-for-sync.ts'
-import { SyncEngine, type SyncStatus } from '../../sync/client/sync-engine.ts'
+import type { AgentDB } from '../../src/index.ts'
+import type { Connection } from '../../src/internal-for-sync.ts'
+import type { SyncEngine, SyncStatus } from '../../sync/client/sync-engine.ts'
 import type { Outcome } from '../../sync/client/outcome-log.ts'
+import type { SimBuild } from './build.ts'
 import { Violation } from './checks/violation.ts'
 import { Decisions } from './checks/decision-check.ts'
 import type { Decided } from './decisions.ts'
@@ -108,6 +108,8 @@ export class SimAgent {
   /** Whether it became a client of its own, since the centre knew other work under its numbers. */
   hasForked = false
   skewMs: number
+  /** What its program is; a store that a newer one has opened never goes back to an older. */
+  build: SimBuild
   lives = 0
   readonly #world: AgentWorld
   #db: AgentDB | undefined
@@ -121,7 +123,14 @@ export class SimAgent {
 
   constructor(
     world: AgentWorld,
-    options: { name: string; userId: string; path: string; family: string; skewMs: number },
+    options: {
+      name: string
+      userId: string
+      path: string
+      family: string
+      skewMs: number
+      build: SimBuild
+    },
   ) {
     this.#world = world
     this.name = options.name
@@ -129,6 +138,7 @@ export class SimAgent {
     this.path = options.path
     this.family = options.family
     this.skewMs = options.skewMs
+    this.build = options.build
     world.hooks.register(this.path, {
       clock: () => this.clock(),
       onSynchronous: (mode) => {
@@ -164,7 +174,7 @@ export class SimAgent {
   }
 
   get connection(): Connection {
-    return internalsOf(this.db).connection
+    return this.build.internalsOf(this.db).connection
   }
 
   get engine(): SyncEngine {
@@ -179,14 +189,17 @@ export class SimAgent {
   async start(): Promise<void> {
     const { random, network, trace } = this.#world
     this.lives += 1
-    const { path, userId, clock } = this
-    this.#db = await AgentDB.open({ path, userId, agentId: this.family, clock })
+    const { path, userId, clock, build } = this
+    this.#db = await build.AgentDB.open({ path, userId, agentId: this.family, clock })
     this.decisions.onStart(this.connection, this.observe(), this.name)
     const claims = { userId, agentId: this.family }
-    const engine = new SyncEngine({
+    const engine = new build.SyncEngine({
       connection: this.connection,
       clock,
-      transport: new SimTransport(network, this.name, claims, random.chance(0.5)),
+      transport: new SimTransport(network, this.name, claims, {
+        build,
+        hasLive: random.chance(0.5),
+      }),
       random: random.float,
       checkToken: async () => undefined,
       pullWaitMs: 25_000,
@@ -284,7 +297,8 @@ export class SimAgent {
         if (known.seq !== seq) this.commits.set(id, { ...known, seq })
         continue
       }
-      const made = { ...commit, base, mutations: this.#mutationsOf(seq) }
+      const mutations = this.#mutationsOf(seq)
+      const made = { ...commit, base: mutations.length === 0 ? this.#baseOf(seq) : base, mutations }
       this.commits.set(id, made)
       added.push(id)
       this.#world.onCommit(made)
@@ -315,9 +329,18 @@ export class SimAgent {
     this.outcomes.splice(0, this.outcomes.length, ...kept)
   }
 
+  /** What takes the number of one that is held, since the centre does not know all of it yet, has the base of that one. */
+  #baseOf(seq: number): LocalCommit['base'] {
+    const row = this.connection.get<LocalCommit['base']>(
+      'SELECT nonce, position FROM sync_tx WHERE seq = ?',
+      seq,
+    )
+    return row ?? { nonce: null, position: 0 }
+  }
+
   #mutationsOf(seq: number): LocalMutation[] {
     return this.connection.all<LocalMutation>(
-      `SELECT tbl, id, op, patch, pushed FROM ${loggedMutations} WHERE tx = ? ORDER BY n`,
+      `SELECT tbl, id, op, patch, pushed FROM ${this.build.loggedMutations} WHERE tx = ? ORDER BY n`,
       seq,
     )
   }
@@ -410,8 +433,8 @@ export class SimAgent {
   /** A copy of the file on another machine. */
   clone(name: string, path: string, skewMs: number): SimAgent {
     copyStore(this.path, path)
-    const { userId, family } = this
-    const twin = new SimAgent(this.#world, { name, userId, path, family, skewMs })
+    const { userId, family, build } = this
+    const twin = new SimAgent(this.#world, { name, userId, path, family, skewMs, build })
     for (const [id, commit] of this.commits) twin.commits.set(id, commit)
     refill(twin.settled, this.settled)
     refill(twin.requeued, this.requeued)

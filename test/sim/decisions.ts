@@ -4,7 +4,7 @@ import { mergeUnit } from '../../schema/merge-policy.ts'
 import { mustTable } from '../../schema/tables.ts'
 import { newId } from '../../schema/values/id.ts'
 import type { AgentDB } from '../../src/index.ts'
-import { internalsOf } from '../../src/internal-for-sync.ts'
+import type { Connection } from '../../src/internal-for-sync.ts'
 import { equal } from './checks/equal.ts'
 import { must } from './checks/violation.ts'
 import type { Random } from './random.ts'
@@ -21,16 +21,16 @@ type Patch = Readonly<Record<string, unknown>>
 
 /** Programs that decide conflicts: what was refused or lost is sent again, or given up. */
 export const decisionSteps: Readonly<
-  Record<string, (db: AgentDB, random: Random) => Decided | undefined>
+  Record<string, (db: AgentDB, random: Random, connection: Connection) => Decided | undefined>
 > = {
-  'retry conflict': (db, random) => {
+  'retry conflict': (db, random, connection) => {
     const conflict = random.pick(db.syncConflicts.list())
     if (conflict === undefined) return undefined
     const { id } = conflict
     const patch = patchFor(conflict, random)
-    const before = sidesOf(db, conflict)
+    const before = sidesOf(connection, conflict)
     db.syncConflicts.retry(id, patch)
-    mustBeWritten(db, conflict, patch, before)
+    mustBeWritten(db, connection, { conflict, patch, sides: before })
     return { id, how: 'retried' }
   },
   'discard conflict': (db, random) => {
@@ -73,8 +73,7 @@ interface Sides {
 }
 
 /** The row and the record in stored forms, as they are before it is decided. */
-function sidesOf(db: AgentDB, { id, table, rowId }: Conflict): Sides {
-  const { connection } = internalsOf(db)
+function sidesOf(connection: Connection, { id, table, rowId }: Conflict): Sides {
   const record = connection.get<Record<'mine' | 'base' | 'theirs', string | null>>(
     'SELECT mine, base, theirs FROM sync_conflicts WHERE id = ?',
     id,
@@ -89,7 +88,7 @@ function sidesOf(db: AgentDB, { id, table, rowId }: Conflict): Sides {
     )
   }
   return {
-    row: rowOf(db, table, rowId),
+    row: rowOf(connection, table, rowId),
     mine: side(record?.mine),
     base: side(record?.base),
     theirs: side(record?.theirs),
@@ -99,26 +98,33 @@ function sidesOf(db: AgentDB, { id, table, rowId }: Conflict): Sides {
 const isVector = (table: string, column: string): boolean =>
   mustTable(table).columns[column]?.shape.kind === 'vector'
 
-const rowOf = (db: AgentDB, table: string, id: string): StoredRow | undefined =>
-  internalsOf(db).connection.get<StoredRow>(`SELECT * FROM ${table} WHERE id = ?`, id)
+const rowOf = (connection: Connection, table: string, id: string): StoredRow | undefined =>
+  connection.get<StoredRow>(`SELECT * FROM ${table} WHERE id = ?`, id)
 
 /** Whether a row is outside the scope, and there only because others refer to it. */
-const isHidden = (db: AgentDB, { number }: TableDefinition, id: string): boolean =>
-  internalsOf(db).connection.get('SELECT 1 FROM sync_stub WHERE id = ? AND tbl = ?', id, number) !==
-  undefined
+const isHidden = (connection: Connection, { number }: TableDefinition, id: string): boolean =>
+  connection.get('SELECT 1 FROM sync_stub WHERE id = ? AND tbl = ?', id, number) !== undefined
 
 /** What a retry must have come to on the row, by the plainest reading of `ConflictLog.retry`. */
-function mustBeWritten(db: AgentDB, conflict: Conflict, patch: Patch, sides: Sides): void {
+function mustBeWritten(
+  db: AgentDB,
+  connection: Connection,
+  { conflict, patch, sides }: { conflict: Conflict; patch: Patch; sides: Sides },
+): void {
   const { id, state, op } = conflict
   const table = mustTable(conflict.table)
-  const row = rowOf(db, table.name, typeof patch['id'] === 'string' ? patch['id'] : conflict.rowId)
+  const row = rowOf(
+    connection,
+    table.name,
+    typeof patch['id'] === 'string' ? patch['id'] : conflict.rowId,
+  )
   const what = (): string => `the retry of ${state} ${op} of ${table.name} ${conflict.rowId}`
   must(db.syncConflicts.get(id) === undefined, 'conflict', () => `${what()} leaves its record`)
   const mark = table.softDelete
   const { mine } = sides
   if (op === 'delete' || (Object.keys(mine).join() === mark && mine[mark] !== null)) {
     const isMarked = mark !== undefined && row?.[mark] !== null
-    const isGone = row === undefined || isMarked || isHidden(db, table, conflict.rowId)
+    const isGone = row === undefined || isMarked || isHidden(connection, table, conflict.rowId)
     return must(isGone, 'conflict', () => `${what()} leaves the row`)
   }
   must(row !== undefined, 'conflict', () => `${what()} leaves no row`)

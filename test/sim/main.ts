@@ -1,5 +1,10 @@
-import { Command, InvalidArgumentError } from 'commander'
-import { runSeed, type RunResult } from './simulation.ts'
+import { spawn } from 'node:child_process'
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { makeNextSimulator, thisBuild } from '../support/next-build.ts'
+import { loadBuild } from './build.ts'
+import { runSeed, scratch, type RunResult } from './simulation.ts'
 
 /** Lines of the trace that are shown of a run that failed. */
 const LINES_SHOWN = 40
@@ -13,6 +18,8 @@ interface Options {
   readonly trace?: boolean
   readonly json?: boolean
   readonly keepGoing?: boolean
+  readonly skew?: boolean
+  readonly older?: string
 }
 
 function whole(text: string): number {
@@ -33,6 +40,12 @@ const program = new Command('sim')
   .option('--trace', 'print every step as it happens')
   .option('--keep-going', 'go on after a failure')
   .option('--json', 'one line of JSON at the end, for machines')
+  .option(
+    '--skew',
+    'agents of this version meet a centre and agents of the next, and are upgraded as it runs',
+  )
+  // What --skew starts in the next version: where the build of the version before is.
+  .addOption(new Option('--older <folder>').hideHelp())
   .addHelpText(
     'after',
     `
@@ -41,7 +54,8 @@ Examples:
   npm run sim -- --seed 17               replays seed 17 and shows what happened
   npm run sim -- --from 5000 --seeds 20000 --keep-going --json
                                          a long run: every failure, one line of JSON
-A run is decided by its seed and --steps: give both to see the same again. docs/simulator.md says what is checked.`,
+  npm run sim -- --skew --seeds 200      versions meet: the next one is made of this source first
+A run is decided by its seed, --steps and --skew: give them all to see the same again. docs/simulator.md says what is checked.`,
   )
   .showHelpAfterError('(see --help)')
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
@@ -56,8 +70,9 @@ interface Tally {
 
 const seconds = (since: bigint): number => Number(process.hrtime.bigint() - since) / 1e9
 
-function replay({ seed, steps }: RunResult): string {
-  return `npm run sim -- --seed ${seed}${steps === STEPS ? '' : ` --steps ${steps}`}`
+function replay({ seed, steps, isSkewed }: RunResult): string {
+  const skew = isSkewed ? ' --skew' : ''
+  return `npm run sim -- --seed ${seed}${steps === STEPS ? '' : ` --steps ${steps}`}${skew}`
 }
 
 function tellFailure(result: RunResult): void {
@@ -78,8 +93,31 @@ function summary(tally: Tally, took: number): string {
   )
 }
 
+/** Makes the next version of this source and runs the same command there, with this build as the one before. */
+async function runSkewed(): Promise<number> {
+  const folder = scratch()
+  try {
+    const { root } = makeNextSimulator(folder)
+    const args = ['--import', 'tsx', join(root, 'test/sim/main.ts'), ...process.argv.slice(2)]
+    // The keyboard interrupts both; the one below tells what it did until then.
+    process.on('SIGINT', () => undefined)
+    const child = spawn(process.execPath, [...args, '--older', thisBuild.root], {
+      cwd: root,
+      stdio: 'inherit',
+    })
+    return await new Promise((done, fail) => {
+      child.once('error', fail)
+      child.once('exit', (code) => done(code ?? 1))
+    })
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
 async function main(): Promise<number> {
   const options = program.parse().opts<Options>()
+  if (options.skew === true && options.older === undefined) return runSkewed()
+  const older = options.older === undefined ? undefined : await loadBuild(options.older)
   const only = options.seed
   const from = only ?? options.from
   const seeds = only === undefined ? options.seeds : 1
@@ -94,7 +132,7 @@ async function main(): Promise<number> {
   })
   const hasProgress = process.stderr.isTTY && !shows
   for (let seed = from; seed < from + seeds && !interrupted.signal.aborted; seed++) {
-    const result = await runSeed({ seed, steps: options.steps, onLine })
+    const result = await runSeed({ seed, steps: options.steps, onLine, older })
     tally.done += 1
     tally.commits += result.commits
     tally.statements += result.statements

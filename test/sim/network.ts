@@ -24,6 +24,7 @@ import {
   type PushResponse,
 } from '../../sync/protocol/messages.ts'
 import { HEARTBEAT_MS } from '../../sync/protocol/frames.ts'
+import { ownBuild, type SimBuild } from './build.ts'
 import type { Claims, SimCentre } from './centre/centre.ts'
 import type { Random } from './random.ts'
 import type { Trace } from './trace.ts'
@@ -222,14 +223,21 @@ export class SimTransport implements Transport {
   readonly #network: Network
   readonly #agent: string
   readonly #claims: Claims
+  readonly #build: SimBuild
   /** Absent where this life of the agent has only single requests. */
   readonly live?: NonNullable<Transport['live']>
 
-  constructor(network: Network, agent: string, claims: Claims, hasLive: boolean) {
+  constructor(
+    network: Network,
+    agent: string,
+    claims: Claims,
+    { build, hasLive }: { readonly build: SimBuild; readonly hasLive: boolean },
+  ) {
     if (hasLive) this.live = (parameters, signal) => this.#follow(parameters, signal)
     this.#network = network
     this.#agent = agent
     this.#claims = claims
+    this.#build = build
   }
 
   async push(request: PushRequest, signal: AbortSignal): Promise<PushResponse> {
@@ -241,10 +249,11 @@ export class SimTransport implements Transport {
   }
 
   async pull(parameters: PullParameters, signal: AbortSignal): Promise<PullResponse> {
+    const { version: schema } = this.#build
     const timeoutMs =
       parameters.waitMs + (parameters.cursor === undefined ? 10 : 1) * SILENCE_MS_MAX
     const answer = await this.#call('pull', timeoutMs, signal, (gone) =>
-      this.#network.centre.pull(this.#claims, parameters, gone),
+      this.#network.centre.pull(this.#claims, { ...parameters, schema }, gone),
     )
     return decodeMessage(pullResponseSchema, answer, MSGPACK)
   }
@@ -269,20 +278,38 @@ export class SimTransport implements Transport {
     parameters: Omit<PullParameters, 'waitMs'>,
     signal: AbortSignal,
   ): AsyncGenerator<PullResponse, void> {
+    const { version: schema } = this.#build
     const stream = this.#network.stream(this.#agent, signal, (gone) =>
-      this.#network.centre.live(this.#claims, { ...parameters, waitMs: 0 }, gone),
+      this.#network.centre.live(this.#claims, { ...parameters, waitMs: 0, schema }, gone),
     )
-    for await (const bytes of stream) yield decodeMessage(pullResponseSchema, bytes, MSGPACK)
+    try {
+      for await (const bytes of stream) yield decodeMessage(pullResponseSchema, bytes, MSGPACK)
+    } catch (error) {
+      throw this.#asOwn(error)
+    }
   }
 
   async checksum(signal: AbortSignal): Promise<ChecksumResponse> {
     const answer = await this.#call('checksum', 10 * SILENCE_MS_MAX, signal, (gone) =>
-      this.#network.centre.checksum(this.#claims, gone),
+      this.#network.centre.checksum(this.#claims, this.#build.version, gone),
     )
     return decodeMessage(checksumResponseSchema, answer, MSGPACK)
   }
 
   #call(kind: string, timeoutMs: number, signal: AbortSignal, serve: Serve): Promise<Uint8Array> {
-    return this.#network.call(this.#agent, kind, timeoutMs, signal, serve)
+    const answer = this.#network.call(this.#agent, kind, timeoutMs, signal, serve)
+    if (this.#build === ownBuild) return answer
+    return answer.catch((error: unknown) => {
+      throw this.#asOwn(error)
+    })
+  }
+
+  /** The same error in the classes of the agent's build. */
+  #asOwn(error: unknown): unknown {
+    const { AgentDBError: Own, RetryLaterError: OwnRetry } = this.#build
+    if (this.#build === ownBuild || !(error instanceof AgentDBError)) return error
+    return error instanceof RetryLaterError
+      ? new OwnRetry(error.code, error.message, error.retryAfterMs)
+      : new Own(error.code, error.message)
   }
 }

@@ -1,9 +1,11 @@
 import type { Stored, StoredRow } from '../../schema/codec.ts'
+import { agentColumnsAt } from '../../schema/columns-at.ts'
 import { agentColumns, mustColumn, references, type TableDefinition } from '../../schema/define.ts'
 import { mustTable, referencesTo, tableOfNumber } from '../../schema/tables.ts'
 import { timestampOfMicros } from '../../schema/values/timestamp.ts'
 import type { WireOutcome } from '../../sync/protocol/messages.ts'
 import type { CommitNote } from './centre/commit-note.ts'
+import { unknownAt } from './unknown-at.ts'
 import { must, Violation } from './checks/violation.ts'
 import { rowKey, type ModelDatabase, type Transaction } from './centre/model-database.ts'
 import type { PushNote } from './centre/push.ts'
@@ -388,7 +390,13 @@ export class Oracle {
       this.#loseDeleted(note, pushed, mutation)
       this.#delete(table, id, note.clientId)
     }
-    if (op === 'insert') this.#makeRow(table, { ...patch, ...this.#nextVersion(outcome) })
+    if (op === 'insert')
+      this.#makeRow(table, {
+        // What its writer or the centre does not know yet.
+        ...unknownAt(table, 1),
+        ...patch,
+        ...this.#nextVersion(outcome),
+      })
     if (op === 'update') this.#merge(note, pushed, { ...mutation, patch }, outcome)
   }
 
@@ -665,7 +673,7 @@ export class Oracle {
         () => `${table.name} ${key} must ${expected === undefined ? 'not ' : ''}be there`,
       )
       if (row === undefined || expected === undefined) continue
-      for (const column of agentColumns(table)) {
+      for (const column of agentColumnsAt(table, this.#model.schema)) {
         if (mustColumn(table, column).derived || !Object.hasOwn(expected, column)) continue
         must(
           same(row[column], expected[column]),

@@ -2,8 +2,6 @@ import { copyFileSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { newId } from '../../schema/values/id.ts'
-import { Connection } from '../../src/internal-for-sync.ts'
-import { migrateStore } from '../../src/sqlite/migrator.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
 import { references } from '../../schema/define.ts'
 import { mustTable, tableOfNumber } from '../../schema/tables.ts'
@@ -11,6 +9,7 @@ import { decodeImage } from '../../sync/client/image.ts'
 import { encodeMessage, MSGPACK } from '../../sync/protocol/codec.ts'
 import { pushRequestSchema, type PushRequest } from '../../sync/protocol/messages.ts'
 import { SimAgent, type AgentWorld } from './agent.ts'
+import { ownBuild, type SimBuild } from './build.ts'
 import type { HealDecision, SimCentre, Statement } from './centre/centre.ts'
 import { ModelCentre } from './centre/model-centre.ts'
 import { rowKey, type ModelDatabase } from './centre/model-database.ts'
@@ -24,6 +23,12 @@ import { Random } from './random.ts'
 import { CrashSignal, SqliteHooks } from './sqlite-hooks.ts'
 import { Trace } from './trace.ts'
 import type { AgentDB } from '../../src/index.ts'
+import {
+  newerCentralKinds,
+  newerCentralSteps,
+  newerLocalKinds,
+  newerLocalSteps,
+} from './newer-steps.ts'
 import { EPOCH_MS, VirtualTime } from './virtual-time.ts'
 import {
   centralKinds,
@@ -40,11 +45,15 @@ export interface RunOptions {
   /** Steps before everything is healed. */
   readonly steps: number
   readonly onLine?: ((line: string) => void) | undefined
+  /** The build of the version before: some agents are of it, and are upgraded in the run. */
+  readonly older?: SimBuild | undefined
 }
 
 export interface RunResult {
   readonly seed: number
   readonly steps: number
+  /** Whether agents were of two versions. */
+  readonly isSkewed: boolean
   readonly failure:
     | { readonly invariant: string; readonly message: string; readonly step: number }
     | undefined
@@ -66,28 +75,25 @@ const RESTORES_MAX = 3
 export const scratch = (): string =>
   mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'agentdb-sim-'))
 
-let templatePath: string | undefined
+const templates = new Map<SimBuild, string>()
 
-/** A store with its tables made, once a process: making them takes longer than most runs. */
-function template(): string {
-  if (templatePath === undefined) {
-    const folder = scratch()
-    templatePath = join(folder, 'template.db')
-    const connection = new Connection({
-      path: templatePath,
-      synchronous: 'normal',
-      busyTimeoutMs: 0,
-    })
-    migrateStore(connection)
-    connection.close()
-    process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
-  }
-  return templatePath
+/** A store of a build with its tables made, once a process: making them takes longer than most runs. */
+function template(build: SimBuild): string {
+  const known = templates.get(build)
+  if (known !== undefined) return known
+  const folder = scratch()
+  const path = join(folder, 'template.db')
+  const connection = new build.Connection({ path, synchronous: 'normal', busyTimeoutMs: 0 })
+  build.migrateStore(connection)
+  connection.close()
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  templates.set(build, path)
+  return path
 }
 
 /** Runs one seed from beginning to end. Never throws for a violation: it is the result. */
 export async function runSeed(options: RunOptions): Promise<RunResult> {
-  template()
+  for (const build of [ownBuild, options.older]) if (build !== undefined) template(build)
   const folder = scratch()
   try {
     return await new Simulation(options, folder).run()
@@ -114,6 +120,8 @@ interface Faults {
   readonly retention: boolean
   /** The centre is put back to an earlier commit, and what its operator decides then; undefined where it never is. */
   readonly restores: Restores | undefined
+  /** Whether some agents are of the version before. */
+  readonly skew: boolean
 }
 
 interface Restores {
@@ -133,6 +141,8 @@ class Simulation {
   readonly #users: string[] = []
   /** A source of its own: runs in which the centre never goes back are what they were. */
   readonly #restoreRandom: Random
+  /** Likewise, of runs in which all are of one version. */
+  readonly #skewRandom: Random
   /** Commits of the world's making, which stay. */
   #firstCommits = 0
   #step = 0
@@ -144,17 +154,22 @@ class Simulation {
     this.#random = new Random(options.seed, 1)
     this.#productRandom = new Random(options.seed, 2)
     this.#restoreRandom = new Random(options.seed, 56)
+    this.#skewRandom = new Random(options.seed, 57)
   }
 
   async run(): Promise<RunResult> {
     using hooks = new SqliteHooks(this.#productRandom)
     using time = new VirtualTime(this.#productRandom)
     const elapsedMs = (): number => time.elapsedMs
+    this.#options.older?.forgetIds()
     const trace = new Trace({ elapsedMs, onLine: this.#options.onLine, keep: 400 })
     const centreCheck = new CentreCheck(trace)
     const clock = (): number => Math.floor((EPOCH_MS + time.elapsedMs) * 1000)
-    const centre = new ModelCentre(new Random(this.#options.seed, 3), clock, (transaction) =>
-      centreCheck.onCommit(transaction),
+    const centre = new ModelCentre(
+      new Random(this.#options.seed, 3),
+      clock,
+      (transaction) => centreCheck.onCommit(transaction),
+      this.#firstCentre(),
     )
     centreCheck.watch(centre.database)
     const network = new Network(centre, new Random(this.#options.seed, 4), trace)
@@ -186,6 +201,7 @@ class Simulation {
     return {
       seed: this.#options.seed,
       steps: this.#options.steps,
+      isSkewed: this.#options.older !== undefined,
       failure,
       digest: trace.digest(),
       trace: trace.lines,
@@ -207,6 +223,7 @@ class Simulation {
       6,
     )
     if (faults.giving) centrals.push(...givingKinds, ...givingKinds)
+    if (faults.skew) centrals.push(...newerCentralKinds)
     stage.world.network.weather = faults.weather
     for (; this.#step < this.#options.steps; this.#step++) {
       await this.#takeStep(stage, faults, locals, centrals)
@@ -243,6 +260,7 @@ class Simulation {
       giving: random.chance(0.4),
       retention: random.chance(0.4),
       restores: this.#chooseRestores(),
+      skew: this.#options.older !== undefined,
     }
   }
 
@@ -286,7 +304,8 @@ class Simulation {
       const userId = this.#users[i % this.#users.length] ?? ''
       const agentName = `a${++this.#made}`
       const path = join(this.#folder, `${agentName}.db`)
-      copyFileSync(template(), path)
+      const build = this.#firstBuild()
+      copyFileSync(template(build), path)
       const skewMs = faults.clocks ? random.between(-3_600_000, 3_600_000) : 0
       const agent = new SimAgent(world, {
         name: agentName,
@@ -294,8 +313,10 @@ class Simulation {
         userId,
         path,
         skewMs,
+        build,
       })
       this.#agents.push(agent)
+      if (faults.skew) world.trace.add(agentName, `is of version ${build.version}`)
       await agent.start()
     }
     // Some begin before they have ever met the centre.
@@ -347,6 +368,8 @@ class Simulation {
       [6, 'start'],
       [3, 'sync now'],
       [1, 'impostor'],
+      [when(faults.skew, 3), 'upgrade'],
+      [when(faults.skew, 2), 'upgrade the centre'],
     ])
     const agent = random.pick(this.#agents)
     if (agent === undefined) return
@@ -386,10 +409,16 @@ class Simulation {
   #write(agent: SimAgent, kind: string, locals: readonly string[]): void {
     if (!agent.isAlive) return
     const random = this.#random
-    const draw = (): string => random.pick(locals) ?? 'audit'
+    const isNewer = this.#options.older !== undefined && agent.build === ownBuild
+    const draw = (): string => {
+      const kinds = isNewer && this.#skewRandom.chance(0.4) ? newerLocalKinds : locals
+      return random.pick(kinds) ?? 'audit'
+    }
+    const { connection } = agent
     const take = (what: string, db: AgentDB, decided: Decided[]): void => {
-      localSteps[what]?.(db, random)
-      const decision = decisionSteps[what]?.(db, random)
+      const step = localSteps[what] ?? newerLocalSteps[what]
+      step?.(db, random, connection)
+      const decision = decisionSteps[what]?.(db, random, connection)
       if (decision !== undefined) decided.push(decision)
     }
     if (kind === 'write') {
@@ -421,9 +450,11 @@ class Simulation {
   }
 
   /** An operator's transaction; it runs beside all others and may be refused. */
-  async #central({ centre, world }: Stage, kind: string): Promise<void> {
+  async #central({ centre, model, world }: Stage, kind: string): Promise<void> {
     const random = this.#random
-    const make = centralSteps[kind] ?? givingSteps[kind]
+    // Not before the centre knows of it.
+    if (Object.hasOwn(newerCentralSteps, kind) && model.schema < ownBuild.version) return
+    const make = centralSteps[kind] ?? givingSteps[kind] ?? newerCentralSteps[kind]
     const statements = (await make?.(centre, this.#users, random)) ?? []
     if (statements.length === 0) return
     const rollBack = random.chance(0.1)
@@ -478,6 +509,10 @@ class Simulation {
         return
       case 'impostor':
         return this.#pose(world, centre, agent)
+      case 'upgrade the centre':
+        return this.#upgradeCentre(world, time, centre)
+      case 'upgrade':
+        return this.#upgrade(world, time, agent)
       default:
         if (!agent.isAlive) await this.#start(agent, trace)
     }
@@ -528,9 +563,56 @@ class Simulation {
       .catch((error: unknown) => trace.add('', `is refused: ${String(error)}`))
   }
 
+  /** Of the version before, mostly, where two meet. */
+  #firstBuild(): SimBuild {
+    const { older } = this.#options
+    return older !== undefined && this.#skewRandom.chance(0.75) ? older : ownBuild
+  }
+
+  /** In half of the runs with two versions the centre begins with the older one. */
+  #firstCentre(): SimBuild {
+    const { older } = this.#options
+    return older !== undefined && this.#skewRandom.chance(0.5) ? older : ownBuild
+  }
+
+  async #upgradeCentre({ trace }: AgentWorld, time: VirtualTime, centre: SimCentre): Promise<void> {
+    if (centre.isUpgraded) return
+    trace.add('centre', 'is upgraded')
+    await this.#settle(time, centre.upgrade())
+  }
+
   async #start(agent: SimAgent, trace: Trace): Promise<void> {
+    if (agent.build !== ownBuild && this.#skewRandom.chance(0.3)) this.#install(agent, trace)
     trace.add(agent.name, 'starts')
     await agent.start()
+  }
+
+  /** From here on its program is of the newer version: the next start upgrades the store. */
+  #install(agent: SimAgent, trace: Trace): void {
+    agent.build = ownBuild
+    trace.add(agent.name, `gets version ${ownBuild.version}`)
+  }
+
+  /** An agent is replaced by one of the newer version, which may die while it upgrades the store. */
+  async #upgrade({ hooks, trace }: AgentWorld, time: VirtualTime, agent: SimAgent): Promise<void> {
+    if (agent.build === ownBuild) return
+    agent.die()
+    await time.advance(0)
+    this.#install(agent, trace)
+    const random = this.#skewRandom
+    const mayDie = random.chance(0.4)
+    if (mayDie) hooks.planCrash(agent.path, random.between(1, 60), random.chance(0.5))
+    try {
+      await agent.start()
+    } catch (error) {
+      if (!mayDie || hooks.cancelCrash()) throw error
+      hooks.endProcess(agent.path)
+      trace.add(agent.name, 'dies while it is upgraded')
+    }
+    // It may die as well while it reads again what it could not get.
+    await time.advance(random.below(3000))
+    hooks.cancelCrash()
+    if (agent.hasDied) agent.die()
   }
 
   async #clone(agent: SimAgent, trace: Trace): Promise<void> {
@@ -582,6 +664,12 @@ class Simulation {
       },
     }))
     await this.#settle(time, centre.execute(back, false))
+    while (!centre.isUpgraded) await this.#upgradeCentre(world, time, centre)
+    for (const agent of this.#agents) if (!agent.isAlive) await this.#start(agent, world.trace)
+    // The rest stays as it is: at the end, too, both versions are there.
+    for (const agent of this.#agents)
+      if (agent.build !== ownBuild && this.#skewRandom.chance(0.5))
+        await this.#upgrade(world, time, agent)
     for (const agent of this.#agents) if (!agent.isAlive) await this.#start(agent, world.trace)
     await this.#rest(stage, faults)
     if (this.#agents.every((agent) => agent.isForked || agent.status?.parked === 0)) return

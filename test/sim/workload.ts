@@ -2,17 +2,17 @@ import type { StoredRow } from '../../schema/codec.ts'
 import { newId } from '../../schema/values/id.ts'
 import type { TableName } from '../../schema/tables.ts'
 import type { AgentDB } from '../../src/index.ts'
-import { internalsOf } from '../../src/internal-for-sync.ts'
+import type { Connection } from '../../src/internal-for-sync.ts'
 import type { SimCentre, Statement } from './centre/centre.ts'
 import type { Random } from './random.ts'
 
 /** What programs write on agents and operators at the centre. Values come from few, so that writers meet. */
-type LocalStep = (db: AgentDB, random: Random) => void
+export type LocalStep = (db: AgentDB, random: Random, connection: Connection) => void
 
-const word = (random: Random): string => `w${random.below(6)}`
+export const word = (random: Random): string => `w${random.below(6)}`
 const name = (random: Random): string => random.pick(['deploy', 'roll back', 'scale']) ?? ''
 /** Times that no clock of a run reaches: a status with its times must stay in order. */
-const later = (random: Random): string => `2090-01-01T00:00:0${random.below(9)}.000000Z`
+export const later = (random: Random): string => `2090-01-01T00:00:0${random.below(9)}.000000Z`
 const executionStatuses = ['queued', 'running', 'success', 'failed', 'cancelled'] as const
 const incidentStatuses = ['open', 'acknowledged', 'investigating', 'resolved'] as const
 
@@ -78,8 +78,7 @@ export const localSteps: Readonly<Record<string, LocalStep>> = {
     const row = random.pick(db.workflows.list())
     if (row !== undefined) db.workflows.delete(row.id)
   },
-  'delete workflow': (db, random) => {
-    const connection = internalsOf(db).connection
+  'delete workflow': (_db, random, connection) => {
     const row = random.pick(connection.all<{ id: string }>('SELECT id FROM workflows ORDER BY id'))
     if (row !== undefined)
       connection.transaction(() => connection.run('DELETE FROM workflows WHERE id = ?', row.id))
@@ -274,7 +273,7 @@ export const localSteps: Readonly<Record<string, LocalStep>> = {
     const outcome = random.pick(['success', 'failure'] as const) ?? 'unknown'
     db.memory.trajectories.update(row.id, { outcome, judge: { label: outcome } })
   },
-  'raw edit': (db, random) => {
+  'raw edit': (_db, random, connection) => {
     const [table, set] = random.pick([
       ['conversations', 'title = title || title, total_cost_cents = 1'],
       ['conversations', 'title = title'],
@@ -287,7 +286,6 @@ export const localSteps: Readonly<Record<string, LocalStep>> = {
       ['runbooks', `name = name || '!'`],
       ['messages', `feedback_comment = 'raw'`],
     ] as const) ?? ['conversations', 'title = title']
-    const { connection } = internalsOf(db)
     const row = random.pick(connection.all<{ id: string }>(`SELECT id FROM ${table} ORDER BY id`))
     if (row === undefined) return
     connection.transaction(() => connection.run(`UPDATE ${table} SET ${set} WHERE id = ?`, row.id))
@@ -296,13 +294,13 @@ export const localSteps: Readonly<Record<string, LocalStep>> = {
 
 export const localKinds = Object.keys(localSteps)
 
-type CentralStep = (
+export type CentralStep = (
   centre: SimCentre,
   users: readonly string[],
   random: Random,
 ) => Promise<Statement[]>
 
-async function one(
+export async function one(
   centre: SimCentre,
   table: TableName,
   random: Random,
@@ -310,7 +308,7 @@ async function one(
   return random.pick(await centre.rows(table))
 }
 
-const idOf = (row: StoredRow): string => String(row['id'])
+export const idOf = (row: StoredRow): string => String(row['id'])
 
 const deletable: readonly TableName[] = [
   'conversations',

@@ -341,6 +341,43 @@ describe('an agent one version newer than its centre', () => {
     await mustAgree(third)
   })
 
+  test('sends what waited before what came after it, where the upgrade is heard of before that was looked at', async () => {
+    await using database = await centreDatabase(inject('postgresUrl'))
+    await using old = await VersionedServer.open(thisBuild, database.url)
+    const user = await old.user(database)
+    await using agent = await VersionedAgent.open(next, {
+      path: storeFile(),
+      user,
+      url: old.url,
+    })
+    const talk = newId()
+    await agent.write(conversation(talk, user, 'a'))
+    await agent.write(['UPDATE conversations SET summary = ? WHERE id = ?', 'first', talk])
+    await agent.now()
+    expect(await agent.status()).toMatchObject({ pending: 1, parked: 1 })
+    await agent.write(['UPDATE conversations SET summary = ? WHERE id = ?', 'second', talk])
+    await agent.write(conversation(newId(), user, 'of its own'))
+
+    await old.close()
+    await using upgraded = await VersionedServer.open(next, database.url, old.port)
+    expect(upgraded.url).toBe(old.url)
+    // Pulls, and does not push.
+    await agent.ask('checksums')
+    expect(await agent.status()).toMatchObject({ parked: 0 })
+    expect(await agent.all('SELECT summary FROM conversations WHERE id = ?', talk)).toEqual([
+      { summary: 'second' },
+    ])
+    await drained(agent)
+    expect(refusedOf(await agent.outcomes())).toEqual([])
+    expect(await database.query('SELECT title, summary FROM conversations ORDER BY title')).toEqual(
+      [
+        { title: 'a', summary: 'second' },
+        { title: 'of its own', summary: null },
+      ],
+    )
+    await mustAgree(agent)
+  })
+
   test('loses nothing and doubles nothing to a server of the version before that gets its push first', async () => {
     await using database = await centreDatabase(inject('postgresUrl'))
     await using old = await VersionedServer.open(thisBuild, database.url)

@@ -116,6 +116,14 @@ export function makeNextBuild(folder: string): Build {
   return buildIn(folder)
 }
 
+/** The next version with its simulator, which can open agents of ours beside its own. */
+export function makeNextSimulator(folder: string): Build {
+  const build = makeNextBuild(folder)
+  for (const name of ['test/sim', 'test/support', 'tsconfig.json'])
+    cpSync(join(repository, name), join(folder, name), { recursive: true })
+  return build
+}
+
 function apply(folder: string, [file, text, replacement]: Patch): void {
   const path = join(folder, file)
   const source = readFileSync(path, 'utf8')

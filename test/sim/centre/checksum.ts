@@ -4,13 +4,13 @@ import type { ChecksumResponse, PullResponse } from '../../../sync/protocol/mess
 import { checksumText } from '../../../sync/protocol/table-checksum.ts'
 
 /** The centre's side of the checksums: of the rows of a whole scope. */
-export function tableChecksums({
-  shapes,
-  rows,
-}: Pick<PullResponse, 'shapes' | 'rows'>): ChecksumResponse['tables'] {
+export function tableChecksums(
+  { shapes, rows }: Pick<PullResponse, 'shapes' | 'rows'>,
+  schema: number,
+): ChecksumResponse['tables'] {
   const tables: ChecksumResponse['tables'] = {}
   for (const table of allTables) {
-    if (table.writeClass === 'push-only') continue
+    if (table.writeClass === 'push-only' || table.since > schema) continue
     const own = rows
       .filter(([shape]) => shapes[shape]?.table === table.number)
       .map(([, values]) => values)

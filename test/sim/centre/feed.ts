@@ -11,12 +11,12 @@ import {
   type Cursor,
   type PageMark,
 } from '../../../server/sync/cursor.ts'
+import { tablesGained } from '../../../server/sync/hydrate.ts'
 import { scopeChange, type ScopeChange } from '../../../server/sync/rescope.ts'
 import { PullBuilder } from '../../../server/sync/pull-response.ts'
-import type { PullParameters } from '../../../sync/client/transport.ts'
 import { isVisible, parseSnapshot } from '../../../sync/merge/snapshot.ts'
 import type { ChecksumResponse, PullResponse } from '../../../sync/protocol/messages.ts'
-import type { Claims } from './centre.ts'
+import type { Claims, PullAt } from './centre.ts'
 import { tableChecksums } from './checksum.ts'
 import { DatabaseError } from './database-error.ts'
 import { imageOf } from './image.ts'
@@ -38,6 +38,9 @@ const entryOf = ({ tbl, id, image, keysBefore, keysAfter }: LogRow): LogEntry =>
   keysBefore,
   keysAfter,
 })
+
+/** The schema version that both sides know. */
+const commonSchema = ({ schema }: PullAt): number => Math.min(schema, SCHEMA_VERSION)
 
 type PageReason = NonNullable<NonNullable<PullResponse['page']>['reason']>
 
@@ -81,34 +84,65 @@ export class ModelFeed {
     this.#pause = pause
   }
 
-  async pull(claims: Claims, request: PullParameters, signal: AbortSignal): Promise<PullResponse> {
+  async pull(claims: Claims, request: PullAt, signal: AbortSignal): Promise<PullResponse> {
     const principal = this.#principals.load(claims)
     await this.#principals.bind(request.clientId, claims)
     if (request.cursor === undefined) return this.#firstPage(claims, request, principal)
     const cursor = verifyCursor(request.cursor, CURSOR_SECRET)
     if (!this.#database.isOfThisHistory(cursor.nonce, cursor.position)) throw forked()
+    if (cursor.page !== undefined && cursor.schema !== commonSchema(request))
+      return this.#firstPage(claims, request, principal, 'schema_changed')
     if (cursor.page !== undefined)
       return this.#nextPage(claims, request, { cursor, mark: cursor.page, principal })
+    const gained = tablesGained(cursor.schema, commonSchema(request)).map(({ number }) => number)
+    if (gained.length > 0) return this.#gained(claims, request, { cursor, principal, gained })
     return this.#since(claims, request, cursor, principal, signal)
   }
 
-  async checksum(claims: Claims): Promise<ChecksumResponse> {
+  /** Both sides now know more than they did at the cursor: the tables that gained columns are read again. */
+  async #gained(
+    claims: Claims,
+    request: PullAt,
+    {
+      cursor: { position, scope },
+      principal,
+      gained: tables,
+    }: { cursor: Cursor; principal: Principal; gained: readonly number[] },
+  ): Promise<PullResponse> {
+    const reason = 'schema_changed'
+    await this.refresh()
+    const from = this.#batchAt(position)
+    const history = this.#database.batches.at(-1)?.nonce
+    const isTold = from !== undefined && history !== undefined && !this.#isPruned(position)
+    if (principal.role !== scope || !isTold)
+      return this.#firstPage(claims, request, principal, reason)
+    const total = this.#scopeRows(principal, commonSchema(request), tables).length
+    const mark = { table: 0, after: null, rows: 0, total, history, tables, reason } as const
+    return this.#page(claims, request, { from, mark, principal, first: true, reason })
+  }
+
+  async checksum(claims: Claims, version: number): Promise<ChecksumResponse> {
+    const schema = Math.min(version, SCHEMA_VERSION)
     const principal = this.#principals.load(claims)
     await this.refresh()
     const clientId = newId()
     const keys = scopeKeys({ id: principal.userId, role: principal.role }, clientId)
-    const builder = new PullBuilder({ userId: principal.userId, clientId, keys })
-    for (const entry of this.#scopeRows(principal)) builder.add(entry)
+    const builder = new PullBuilder({ userId: principal.userId, clientId, keys, schema })
+    for (const entry of this.#scopeRows(principal, schema)) builder.add(entry)
     const from = this.#database.batches.at(-1)
     if (from === undefined) throw new Error('the model has no batch')
     const request = { clientId, ackedSeq: 0 }
     const { position } = await this.#complete(builder, principal, request, from)
-    return { position, tables: tableChecksums(builder.build()) }
+    return {
+      position,
+      ...(version === SCHEMA_VERSION ? {} : { schema: SCHEMA_VERSION }),
+      tables: tableChecksums(builder.build(), schema),
+    }
   }
 
   async #since(
     claims: Claims,
-    request: PullParameters,
+    request: PullAt,
     cursor: Cursor,
     known: Principal,
     signal: AbortSignal,
@@ -133,10 +167,10 @@ export class ModelFeed {
       if (entries.some(({ tbl, id }) => tbl === users.number && id === claims.userId))
         principal = this.#principals.load(claims)
       if (principal.role !== cursor.scope) return this.#rescoped(claims, request, cursor, principal)
-      const builder = this.#builder(request.clientId, principal)
+      const builder = this.#builder(request, principal)
       for (const entry of entries) builder.add(entryOf(entry))
       if (!builder.isEmpty || performance.now() >= deadline || signal.aborted)
-        return this.#respond(builder, head, principal)
+        return this.#respond(request, builder, head, principal)
       position = head.position
       await this.#waitForBatch(position, deadline - performance.now(), signal)
     }
@@ -177,21 +211,21 @@ export class ModelFeed {
 
   async #firstPage(
     claims: Claims,
-    request: PullParameters,
+    request: PullAt,
     principal: Principal,
     reason?: PageReason,
   ): Promise<PullResponse> {
     await this.refresh()
     const from = this.#database.batches.at(-1)
     if (from === undefined) throw new Error('the model has no batch')
-    const total = this.#scopeRows(principal).length
+    const total = this.#scopeRows(principal, commonSchema(request)).length
     const mark = { table: 0, after: null, rows: 0, total, history: from.nonce }
     return this.#page(claims, request, { from, mark, principal, first: true, reason })
   }
 
   async #nextPage(
     claims: Claims,
-    request: PullParameters,
+    request: PullAt,
     { cursor, mark, principal }: { cursor: Cursor; mark: PageMark; principal: Principal },
   ): Promise<PullResponse> {
     if (principal.role !== cursor.scope)
@@ -201,27 +235,33 @@ export class ModelFeed {
     const from = this.#batchAt(cursor.position)
     if (from === undefined || this.#isPruned(cursor.position))
       return this.#firstPage(claims, request, principal, 'history_pruned')
-    return this.#page(claims, request, { from, mark, principal, first: false, reason: undefined })
+    return this.#page(claims, request, { from, mark, principal, first: false, reason: mark.reason })
   }
 
   /** A page of rows as they now are; the last is completed with what the log has had since the first. */
   async #page(
     claims: Claims,
-    request: PullParameters,
+    request: PullAt,
     { from, mark, principal, first, reason }: PageStep,
   ): Promise<PullResponse> {
-    const builder = this.#builder(request.clientId, principal)
-    const left = this.#scopeRows(principal).filter(
+    const builder = this.#builder(request, principal)
+    const left = this.#scopeRows(principal, commonSchema(request), mark.tables).filter(
       ({ tbl, id }) => tbl > mark.table || (tbl === mark.table && id > (mark.after?.[0] ?? '')),
     )
     const page = left.slice(0, this.#pageRows)
     for (const entry of page) builder.add(entry)
     const last = page.at(-1)
     const rows = mark.rows + page.length
-    const told = { first, rows, total: Math.max(mark.total, rows), ...(reason && { reason }) }
+    const told = {
+      first,
+      rows,
+      total: Math.max(mark.total, rows),
+      ...(reason && { reason }),
+      ...(mark.tables && { tables: [...mark.tables] }),
+    }
     if (last !== undefined && left.length > page.length) {
       const next = { ...mark, table: last.tbl, after: [last.id], rows, total: told.total }
-      return this.#respond(builder, from, principal, { ...told, last: false }, next)
+      return this.#respond(request, builder, from, principal, { ...told, last: false }, next)
     }
     const head = await this.#complete(builder, principal, request, from)
     if (this.#isPruned(from.position))
@@ -229,13 +269,13 @@ export class ModelFeed {
     if (head.nonce !== mark.history) return this.#firstPage(claims, request, principal, reason)
     const now = this.#principals.load(claims)
     if (now.role !== principal.role) return this.#firstPage(claims, request, now, 'role_changed')
-    return this.#respond(builder, head, principal, { ...told, last: true })
+    return this.#respond(request, builder, head, principal, { ...told, last: true })
   }
 
   async #complete(
     builder: PullBuilder,
     { userId }: Principal,
-    { clientId, ackedSeq }: Pick<PullParameters, 'clientId' | 'ackedSeq'>,
+    { clientId, ackedSeq }: Pick<PullAt, 'clientId' | 'ackedSeq'>,
     from: BatchRow,
   ): Promise<BatchRow> {
     this.#readClient(builder, clientId, userId, ackedSeq)
@@ -250,14 +290,14 @@ export class ModelFeed {
   /** Another role than at the cursor: what it lost leaves, what it gained is read, the log tells the rest. */
   async #rescoped(
     claims: Claims,
-    request: PullParameters,
+    request: PullAt,
     cursor: Cursor,
     principal: Principal,
   ): Promise<PullResponse> {
     for (let current = principal; ;) {
       const change = scopeChange(cursor.scope, current.role)
       if (change === undefined) return this.#firstPage(claims, request, current, 'role_changed')
-      const builder = this.#builder(request.clientId, current, change.lost)
+      const builder = this.#builder(request, current, change.lost)
       this.#readChange(builder, current.userId, change)
       await this.#pause()
       await this.#advance()
@@ -267,7 +307,7 @@ export class ModelFeed {
       if (entries === undefined) return this.#firstPage(claims, request, current, 'history_pruned')
       for (const entry of entries) builder.add(entryOf(entry))
       const now = this.#principals.load(claims)
-      if (now.role === current.role) return this.#respond(builder, head, current)
+      if (now.role === current.role) return this.#respond(request, builder, head, current)
       current = now
     }
   }
@@ -288,8 +328,9 @@ export class ModelFeed {
     }
   }
 
-  #scopeRows(principal: Principal): LogEntry[] {
+  #scopeRows(principal: Principal, schema: number, only?: readonly number[]): LogEntry[] {
     return allTables
+      .filter(({ since, number }) => since <= schema && (only?.includes(number) ?? true))
       .flatMap((table) => this.#readTable(table, principal))
       .toSorted((a, b) => a.tbl - b.tbl || (a.id < b.id ? -1 : 1))
   }
@@ -323,15 +364,17 @@ export class ModelFeed {
   }
 
   #builder(
-    clientId: string,
+    request: PullAt,
     { userId, role }: Principal,
     lost: readonly string[] = [],
   ): PullBuilder {
+    const { clientId } = request
     const keys = scopeKeys({ id: userId, role }, clientId)
-    return new PullBuilder({ userId, clientId, keys, lost })
+    return new PullBuilder({ userId, clientId, keys, lost, schema: commonSchema(request) })
   }
 
   #respond(
+    request: PullAt,
     builder: PullBuilder,
     { nonce, position }: BatchRow,
     { role }: Principal,
@@ -342,7 +385,7 @@ export class ModelFeed {
       nonce,
       position,
       scope: role,
-      schema: SCHEMA_VERSION,
+      schema: commonSchema(request),
       ...(mark && { page: mark }),
     }
     return {
@@ -350,6 +393,7 @@ export class ModelFeed {
       position,
       cursor: signCursor(cursor, CURSOR_SECRET),
       clock: this.#database.clock(),
+      ...(request.schema === SCHEMA_VERSION ? {} : { schema: SCHEMA_VERSION }),
       page,
       ...builder.build(),
     }

@@ -1,7 +1,7 @@
 import type { StoredRow } from '../../../schema/codec.ts'
-import { AgentDBError } from '../../../schema/errors.ts'
+import type { TableDefinition } from '../../../schema/define.ts'
+import { AgentDBError, errorCodes } from '../../../schema/errors.ts'
 import { mustTable, type TableName } from '../../../schema/tables.ts'
-import type { PullParameters } from '../../../sync/client/transport.ts'
 import { decodeMessage, encodeMessage, MSGPACK } from '../../../sync/protocol/codec.ts'
 import {
   checksumResponseSchema,
@@ -15,15 +15,15 @@ import {
 } from '../../../sync/protocol/messages.ts'
 import { HEARTBEAT_MS } from '../../../sync/protocol/frames.ts'
 import type { Random } from '../random.ts'
-import type { Claims, HealDecision, SimCentre, Statement } from './centre.ts'
+import { ownBuild, type SimBuild } from '../build.ts'
+import type { Claims, HealDecision, PullAt, SimCentre, Statement } from './centre.ts'
 import { DatabaseError } from './database-error.ts'
-import { ModelFeed } from './feed.ts'
+import type { ModelFeed } from './feed.ts'
 import { ModelHeal } from './heal.ts'
 import { ModelDatabase, type CommitObserver } from './model-database.ts'
 import { Principals } from './principals.ts'
-import { ModelPush } from './push.ts'
+import type { ModelPush } from './push.ts'
 import { pruneLog } from './retention.ts'
-import { Statements } from './statements.ts'
 
 /** What a committed transaction of an operator was, for those who check it. */
 export interface DirectNote {
@@ -31,31 +31,88 @@ export interface DirectNote {
   readonly statements: readonly Statement[]
 }
 
+/** How often a migration looks whether the tables are free. */
+const MIGRATION_TRIES = 500
+
 class RollBackSignal extends Error {}
 
 /** Sync servers over one database that is modelled in memory; everything between two steps takes virtual time. */
 export class ModelCentre implements SimCentre {
   readonly database: ModelDatabase
   readonly #random: Random
-  readonly #push: ModelPush
+  readonly #principals: Principals
+  readonly #pageRows: number
+  /** Of its pushes and its SQL; a feed of the build before may serve on beside it for a while. */
+  #build: SimBuild
+  #push: ModelPush
   readonly #heal: ModelHeal
   #feeds: ModelFeed[]
-  readonly #newFeed: () => ModelFeed
+  #isUpgrading = false
 
-  constructor(random: Random, clock: () => number, onCommit: CommitObserver) {
+  constructor(
+    random: Random,
+    clock: () => number,
+    onCommit: CommitObserver,
+    build: SimBuild = ownBuild,
+  ) {
     this.#random = random
-    this.database = new ModelDatabase(clock, onCommit)
-    const principals = new Principals(this.database)
-    const pause = (): Promise<void> => this.#pause()
-    this.#push = new ModelPush(this.database, principals, pause)
-    this.#heal = new ModelHeal(this.database, principals)
+    this.#build = build
+    this.database = new ModelDatabase(clock, onCommit, build.version)
+    this.#principals = new Principals(this.database)
+    this.#push = this.#newPush()
+    this.#heal = new ModelHeal(this.database, this.#principals)
     // Pages of a few rows: that a scope is read in several must not need thousands.
-    const pageRows = random.weighted([
+    this.#pageRows = random.weighted([
       [2, 5000],
       [1, random.between(2, 12)],
     ])
-    this.#newFeed = () => new ModelFeed(this.database, principals, pause, pageRows)
     this.#feeds = [this.#newFeed(), this.#newFeed()]
+  }
+
+  #newFeed(): ModelFeed {
+    const build = this.#build
+    const pause = this.#pauseOf(build, () => build === this.#build || this.#isUpgrading)
+    return new build.ModelFeed(this.database, this.#principals, pause, this.#pageRows)
+  }
+
+  #newPush(): ModelPush {
+    const build = this.#build
+    const pause = this.#pauseOf(build, () => build === this.#build)
+    return new build.ModelPush(this.database, this.#principals, pause)
+  }
+
+  /** A server that is replaced gets no further: what it had not committed never was. The newest never is. */
+  #pauseOf(build: SimBuild, serves: () => boolean): () => Promise<void> {
+    if (build === ownBuild) return () => this.#pause()
+    return async () => {
+      await this.#pause()
+      if (!serves()) throw new DatabaseError('57P01', 'the server is replaced')
+    }
+  }
+
+  get isUpgraded(): boolean {
+    return this.#build === ownBuild && !this.#isUpgrading
+  }
+
+  /**
+   * The database is migrated, once no transaction holds its tables, and one server replaced; at the second call the
+   * other, which meanwhile reads a database that knows more than it does.
+   */
+  async upgrade(): Promise<void> {
+    if (this.#isUpgrading) {
+      this.#feeds = [this.#newFeed(), this.#newFeed()]
+      this.#isUpgrading = false
+    }
+    if (this.#build === ownBuild) return
+    for (let tries = 0; this.database.isBusy && tries < MIGRATION_TRIES; tries++)
+      await new Promise((done) => setTimeout(done, 7))
+    // Somebody lost patience with those that would not end.
+    if (this.database.isBusy) this.database.restart()
+    this.database.migrate(ownBuild.version)
+    this.#build = ownBuild
+    this.#push = this.#newPush()
+    this.#feeds = [this.#newFeed(), ...this.#feeds.slice(1)]
+    this.#isUpgrading = true
   }
 
   async push(claims: Claims, bytes: Uint8Array): Promise<Uint8Array> {
@@ -65,7 +122,7 @@ export class ModelCentre implements SimCentre {
     return encodeMessage(pushResponseSchema, response, MSGPACK)
   }
 
-  async pull(claims: Claims, parameters: PullParameters, signal: AbortSignal): Promise<Uint8Array> {
+  async pull(claims: Claims, parameters: PullAt, signal: AbortSignal): Promise<Uint8Array> {
     const feed = this.#random.pick(this.#feeds) ?? this.#newFeed()
     const batch = await onTheWire(() => feed.pull(claims, parameters, signal))
     return encodeMessage(pullResponseSchema, batch, MSGPACK)
@@ -77,11 +134,7 @@ export class ModelCentre implements SimCentre {
     return encodeMessage(introduceResponseSchema, response, MSGPACK)
   }
 
-  async *live(
-    claims: Claims,
-    parameters: PullParameters,
-    signal: AbortSignal,
-  ): AsyncGenerator<Uint8Array> {
+  async *live(claims: Claims, parameters: PullAt, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const feed = this.#random.pick(this.#feeds) ?? this.#newFeed()
     let request = { ...parameters, waitMs: 0 }
     while (!signal.aborted) {
@@ -107,19 +160,21 @@ export class ModelCentre implements SimCentre {
     return this.#heal.endWindow()
   }
 
-  async checksum(claims: Claims): Promise<Uint8Array> {
+  async checksum(claims: Claims, schema: number): Promise<Uint8Array> {
     const feed = this.#random.pick(this.#feeds) ?? this.#newFeed()
-    const sums = await onTheWire(() => feed.checksum(claims))
+    const sums = await onTheWire(() => feed.checksum(claims, schema))
     return encodeMessage(checksumResponseSchema, sums, MSGPACK)
   }
 
   async execute(statements: readonly Statement[], rollBack: boolean): Promise<void> {
+    const build = this.#build
     try {
       await this.database.transaction(async (transaction) => {
-        const sql = new Statements(this.database, transaction, null)
+        const sql = new build.Statements(this.database, transaction, null)
         for (const statement of statements) {
-          await run(sql, statement)
+          await run(sql, statement, build.mustTable(statement.table))
           await this.#pause()
+          if (build !== this.#build) throw new DatabaseError('57P01', 'the database is migrated')
         }
         if (rollBack) throw new RollBackSignal()
         const note: DirectNote = { kind: 'direct', statements }
@@ -165,8 +220,9 @@ export class ModelCentre implements SimCentre {
   async [Symbol.asyncDispose](): Promise<void> {}
 }
 
-async function run(sql: Statements, statement: Statement): Promise<void> {
-  const table = mustTable(statement.table)
+type Sql = InstanceType<SimBuild['Statements']>
+
+async function run(sql: Sql, statement: Statement, table: TableDefinition): Promise<void> {
   if (statement.op === 'insert') await sql.insert(table, [statement.row])
   else if (statement.op === 'update') await sql.update(table, statement.id, statement.values)
   else await sql.remove(table, [statement.id])
@@ -177,10 +233,16 @@ async function onTheWire<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (error) {
-    if (error instanceof DatabaseError && error.code === '57P01')
+    // A server of another build has classes of its own.
+    if (!(error instanceof Error) || !('code' in error)) throw error
+    const { code: sqlstate, message } = error
+    if (sqlstate === '57P01')
       throw new AgentDBError('DATABASE_UNREACHABLE', 'the database of the centre is away')
-    if (error instanceof DatabaseError)
-      throw new AgentDBError('SERVER_ERROR', `the centre failed: ${error.message}`)
-    throw error
+    if (/^[0-9A-Z]{5}$/.test(String(sqlstate)))
+      throw new AgentDBError('SERVER_ERROR', `the centre failed: ${message}`)
+    const code = errorCodes.find((each) => each === sqlstate)
+    throw error instanceof AgentDBError || code === undefined
+      ? error
+      : new AgentDBError(code, message)
   }
 }

@@ -2,6 +2,8 @@ import type { StoredRow } from '../../../schema/codec.ts'
 import type { UserRole } from '../../../schema/enums.ts'
 import type { Window } from '../../../server/sync/push/missing.ts'
 import type { WireConflict, WireOutcome } from '../../../sync/protocol/messages.ts'
+import { tableOfNumber } from '../../../schema/tables.ts'
+import { unknownAt } from '../unknown-at.ts'
 import { DatabaseError } from './database-error.ts'
 import { Locks, type Strength } from './locks.ts'
 import { VersionedMap } from './versioned.ts'
@@ -194,9 +196,30 @@ export class ModelDatabase {
   /** `pg_postmaster_start_time()` */
   started = 1
 
-  constructor(clock: () => number, onCommit: CommitObserver) {
+  /** The version of the schema that it was migrated to. */
+  schema: number
+
+  constructor(clock: () => number, onCommit: CommitObserver, schema: number) {
     this.clock = clock
     this.#onCommit = onCommit
+    this.schema = schema
+  }
+
+  get isBusy(): boolean {
+    return this.#running.size > 0
+  }
+
+  /**
+   * Adds the columns that came since, each with what its table says of rows that were there before. No trigger sees
+   * that, and the log stays as it is. A database that goes back further is migrated again by whoever starts it.
+   */
+  migrate(version: number): void {
+    for (const rows of [this.rows, ...this.pasts.map((past) => past.rows)])
+      rows.rewrite((key, row) => {
+        const table = tableOfNumber(Number(key.split(':')[0]))
+        return table === undefined ? row : { ...unknownAt(table, this.schema), ...row }
+      })
+    this.schema = version
   }
 
   begin(): Transaction {

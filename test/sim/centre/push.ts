@@ -13,7 +13,11 @@ import {
   type Window,
 } from '../../../server/sync/push/missing.ts'
 import { jsonRow } from '../../../server/sync/push/row-json.ts'
-import { readTransactions, type ClientTransaction } from '../../../server/sync/push/transaction.ts'
+import {
+  mustBeKnown,
+  readTransactions,
+  type ClientTransaction,
+} from '../../../server/sync/push/transaction.ts'
 import { mustBeIntroduced } from '../../../server/sync/push/watermark.ts'
 import { WorkingState, type WorkingRow } from '../../../server/sync/push/working-state.ts'
 import { parseSnapshot, type Snapshot } from '../../../sync/merge/snapshot.ts'
@@ -43,6 +47,8 @@ export interface PushNote {
   readonly clientId: string
   readonly userId: string
   readonly role: string
+  /** The schema version of the agent that sent it. */
+  readonly schema: number
   readonly transactions: readonly ClientTransaction[]
   /** Transactions that had been applied before, under another client's numbers. */
   readonly repeated: readonly ClientTransaction[]
@@ -56,13 +62,14 @@ export interface PushNote {
   readonly broughtBack: ReadonlySet<string>
 }
 
-type Forced = DecisionContext['forced']
-
-interface Pusher {
-  readonly claims: Claims
+/** Who pushes, the schema version of its agent, and what its store has before the transaction of a number. */
+interface Sender extends Claims {
+  readonly schema: number
   readonly clientId: string
   readonly idBefore: (seq: number) => string | undefined
 }
+
+type Forced = DecisionContext['forced']
 
 interface Writer {
   readonly clientId: string
@@ -95,17 +102,16 @@ export class ModelPush {
     const mark = this.#mark(clientId)
     mustBeContiguous(transactions)
     this.#mustBeSameStore(clientId, mark, request.previous?.id, transactions)
-    const pusher: Pusher = {
-      claims,
+    const todo = transactions.filter(({ seq }) => seq > mark.seq)
+    mustBeKnown(todo)
+    const sender: Sender = {
+      ...claims,
+      schema: request.schema,
       clientId,
       idBefore: (seq) =>
         transactions.find((each) => each.seq === seq - 1)?.id ?? request.previous?.id,
     }
-    await this.#applyGroup(
-      pusher,
-      transactions.filter(({ seq }) => seq > mark.seq),
-      new Map(),
-    )
+    await this.#applyGroup(sender, todo, new Map())
     return { nextSeq: Math.max(mark.seq, transactions.at(-1)?.seq ?? 0) + 1 }
   }
 
@@ -193,7 +199,7 @@ export class ModelPush {
   }
 
   async #applyGroup(
-    pusher: Pusher,
+    sender: Sender,
     group: readonly ClientTransaction[],
     forced: Forced,
   ): Promise<void> {
@@ -202,7 +208,7 @@ export class ModelPush {
       const progress = { n: 0 }
       try {
         await this.#database.transaction((transaction) =>
-          this.#applyOnce(transaction, pusher, group, forced, progress),
+          this.#applyOnce(transaction, sender, group, forced, progress),
         )
         return
       } catch (error) {
@@ -210,7 +216,7 @@ export class ModelPush {
         const failure = classifyFailure(error)
         if (failure === 'ours') throw error
         if (failure === 'permanent')
-          return this.#applyApart(pusher, group, forced, { n: progress.n, error })
+          return this.#applyApart(sender, group, forced, { n: progress.n, error })
         if (attempt >= ATTEMPTS_MAX) throw error
         await this.#pause()
       }
@@ -219,7 +225,7 @@ export class ModelPush {
 
   /** The database refused something in the group: halve it, until the transaction at fault is alone. */
   async #applyApart(
-    pusher: Pusher,
+    sender: Sender,
     group: readonly ClientTransaction[],
     forced: Forced,
     { n, error }: { n: number; error: unknown },
@@ -227,28 +233,29 @@ export class ModelPush {
     const [only] = group
     if (group.length > 1) {
       const middle = group.length >> 1
-      await this.#applyGroup(pusher, group.slice(0, middle), forced)
-      return this.#applyGroup(pusher, group.slice(middle), forced)
+      await this.#applyGroup(sender, group.slice(0, middle), forced)
+      return this.#applyGroup(sender, group.slice(middle), forced)
     }
     if (only === undefined || forced.has(only.id)) throw error
     const culprit = { n, refusal: refusalOf(error) }
-    return this.#applyGroup(pusher, group, new Map([[only.id, culprit]]))
+    return this.#applyGroup(sender, group, new Map([[only.id, culprit]]))
   }
 
   async #applyOnce(
     transaction: Transaction,
-    { claims, clientId, idBefore }: Pusher,
+    sender: Sender,
     group: readonly ClientTransaction[],
     forced: Forced,
     progress: { n: number },
   ): Promise<void> {
+    const { clientId } = sender
     await transaction.lock(`client:${clientId}`, 'update')
     await this.#pause()
     const mark = this.#mark(clientId, transaction)
-    this.#mustBeSameStore(clientId, mark, idBefore(group[0]?.seq ?? 0), group)
+    this.#mustBeSameStore(clientId, mark, sender.idBefore(group[0]?.seq ?? 0), group)
     const todo = group.filter(({ seq }) => seq > mark.seq)
     if (todo.length === 0) return
-    const principal = this.#principals.load(claims)
+    const principal = this.#principals.load(sender)
     const statements = new Statements(this.#database, transaction, clientId)
     const ancestry = this.#ancestry(transaction, clientId, todo)
     const window = this.#database.window()
@@ -285,6 +292,7 @@ export class ModelPush {
       clientId,
       userId: principal.userId,
       role: principal.role,
+      schema: sender.schema,
       transactions: fresh,
       repeated: todo.filter((each) => !fresh.includes(each)),
       ancestry,

@@ -53,6 +53,17 @@ export class VersionedMap<V> {
     else versions.push({ ...by, value })
   }
 
+  /** Changes what is kept, all versions of it. */
+  rewrite(change: (key: string, value: V) => V): void {
+    for (const [key, versions] of this.#versions)
+      this.#versions.set(
+        key,
+        versions.map((version) =>
+          version.value === undefined ? version : { ...version, value: change(key, version.value) },
+        ),
+      )
+  }
+
   /** Forgets what was committed later; returns the table as it was. */
   goBack(commit: number): VersionedMap<V> {
     const past = new VersionedMap<V>()

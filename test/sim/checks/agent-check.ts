@@ -1,6 +1,6 @@
-import { loggedMutations } from '../../../schema/sqlite/logged-images.ts'
 import type { Stored, StoredRow } from '../../../schema/codec.ts'
-import { agentColumns, type TableDefinition } from '../../../schema/define.ts'
+import { agentColumnsAt } from '../../../schema/columns-at.ts'
+import type { TableDefinition } from '../../../schema/define.ts'
 import { mergeUnit } from '../../../schema/merge-policy.ts'
 import { allTables, mustTable, tableOfNumber } from '../../../schema/tables.ts'
 import { users } from '../../../schema/tables/users.ts'
@@ -98,13 +98,13 @@ function checkCommits(agent: SimAgent, { acked_seq: acked }: State): void {
 }
 
 /** What is pending shows, or says why not (I3). */
-function checkPending({ name, connection }: SimAgent): void {
+function checkPending({ name, connection, build }: SimAgent): void {
   const rows = new Map<
     string,
     { table: TableDefinition; id: string; op: string; patch: StoredRow }
   >()
   const log = connection.all<{ tbl: number; id: string; op: string; patch: string | null }>(
-    `SELECT tbl, id, op, patch FROM ${loggedMutations} WHERE blocked = 0 ORDER BY n`,
+    `SELECT tbl, id, op, patch FROM ${build.loggedMutations} WHERE blocked = 0 ORDER BY n`,
   )
   for (const { tbl, id, op, patch } of log) {
     const table = tableOfNumber(tbl)
@@ -188,7 +188,8 @@ function checkAgainstCentre(agent: SimAgent, state: State, model: ModelDatabase)
     () =>
       `${name} takes ${state.acked_seq} for acknowledged; at ${state.position} the centre had ${mark?.seq ?? 0}`,
   )
-  const role = roleOf(agent, state, past, isVisible)
+  const { scope: role, schema } = verifyCursor(state.cursor ?? '', CURSOR_SECRET)
+  mustHaveHadRole(agent, role, { state, past, isVisible })
   const at = (table: TableDefinition, id: string): StoredRow | undefined =>
     past.rows.at(rowKey(table.number, id), isVisible)
   const expected = new Map<string, StoredRow>()
@@ -197,22 +198,21 @@ function checkAgainstCentre(agent: SimAgent, state: State, model: ModelDatabase)
     const table = tableOfNumber(Number(number))
     const row = table === undefined ? undefined : at(table, id)
     if (table === undefined || row === undefined || table.writeClass === 'push-only') continue
+    if (table.since > schema) continue
     const find = (target: string, parent: unknown): StoredRow | undefined =>
       at(mustTable(target), String(parent))
     if (!mayHold({ id: state.user_id, role }, table.name, row, find)) continue
     expected.set(key, table.name === 'users' && id !== state.user_id ? profileOf(row) : row)
   }
-  compare(`${name} at ${state.position}`, expected, authoritativeRows(connection))
+  compare(`${name} at ${state.position}`, schema, expected, authoritativeRows(connection, schema))
 }
 
-/** The role that the store's scope was made for: one that the user had at the position or has had since. */
-function roleOf(
+/** The role that the store's scope was made for is one that the user had at the position or has had since. */
+function mustHaveHadRole(
   agent: SimAgent,
-  state: State,
-  past: Past,
-  isVisible: (xid: number) => boolean,
-): string {
-  const role: string = verifyCursor(state.cursor ?? '', CURSOR_SECRET).scope
+  role: string,
+  { state, past, isVisible }: { state: State; past: Past; isVisible: (xid: number) => boolean },
+): void {
   const key = rowKey(users.number, state.user_id)
   const then = past.rows.at(key, isVisible)?.['role']
   const since = past.rows
@@ -224,11 +224,16 @@ function roleOf(
     'I11',
     () => `${agent.name} holds the scope of a ${role}; its user was a ${String(then)}`,
   )
-  return role
 }
 
-/** What the store takes for the centre's: without stubs, and with what is pending taken off. */
-function authoritativeRows(connection: SimAgent['connection']): Map<string, StoredRow> {
+/**
+ * What the store takes for the centre's: without stubs, and with what is pending taken off. Of tables that came after the
+ * schema version up to which it has read, nothing.
+ */
+function authoritativeRows(
+  connection: SimAgent['connection'],
+  schema: number,
+): Map<string, StoredRow> {
   const rows = new Map<string, StoredRow>()
   const other = new Set(
     connection
@@ -239,6 +244,7 @@ function authoritativeRows(connection: SimAgent['connection']): Map<string, Stor
       .map(({ tbl, id }) => rowKey(tbl, id)),
   )
   for (const table of synced) {
+    if (table.since > schema) continue
     for (const row of connection.all<StoredRow>(`SELECT * FROM ${table.name}`)) {
       const key = rowKey(table.number, String(row['id']))
       if (!other.has(key)) rows.set(key, row)
@@ -250,14 +256,17 @@ function authoritativeRows(connection: SimAgent['connection']): Map<string, Stor
     image: string | null
   }>('SELECT tbl, id, image FROM sync_base')) {
     const table = tableOfNumber(tbl)
+    if (table !== undefined && table.since > schema) continue
     if (image === null || table === undefined) rows.delete(rowKey(tbl, id))
     else rows.set(rowKey(tbl, id), decodeImage(table, image))
   }
   return rows
 }
 
+/** Column by column of those that came up to a schema version. */
 function compare(
   where: string,
+  schema: number,
   expected: ReadonlyMap<string, StoredRow>,
   actual: ReadonlyMap<string, StoredRow>,
 ): void {
@@ -266,7 +275,7 @@ function compare(
     const own = actual.get(key)
     if (table === undefined) continue
     must(own !== undefined, 'I1', () => `${where} lacks ${table.name} ${key}`)
-    for (const column of agentColumns(table))
+    for (const column of agentColumnsAt(table, schema))
       must(
         equal(own?.[column], row[column]),
         'I1',

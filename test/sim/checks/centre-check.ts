@@ -1,6 +1,7 @@
 import { isParked } from '../../../server/sync/push/missing.ts'
 import { references, type TableDefinition } from '../../../schema/define.ts'
 import { allTables, mustTable } from '../../../schema/tables.ts'
+import type { ClientTransaction } from '../../../server/sync/push/transaction.ts'
 import type { PushNote } from '../centre/push.ts'
 import type { CommitNote } from '../centre/commit-note.ts'
 import { rowKey, type ModelDatabase, type Transaction } from '../centre/model-database.ts'
@@ -8,9 +9,26 @@ import { Oracle } from '../oracle.ts'
 import type { LocalCommit } from '../agent.ts'
 import type { Trace } from '../trace.ts'
 import type { LostPart } from './end-check.ts'
+import { mustBeOfVersion } from './skew-check.ts'
 import { Violation } from './violation.ts'
 
 const refusals: ReadonlySet<string> = new Set(['rejected', 'dependency_failed'])
+
+/** What a server of another build notes has that build's tables. */
+function inOwnTables(note: CommitNote): CommitNote {
+  if (note?.kind !== 'push') return note
+  const own = (transaction: ClientTransaction): ClientTransaction => ({
+    ...transaction,
+    mutations: transaction.mutations.map((mutation) =>
+      mutation.table === undefined
+        ? mutation
+        : { ...mutation, table: mustTable(mutation.table.name) },
+    ),
+  })
+  const transactions = note.transactions.map(own)
+  const repeated = note.repeated.map(own)
+  return { ...note, transactions, repeated }
+}
 
 /** Watches the centre's commits, one by one, in commit order. */
 export class CentreCheck {
@@ -75,7 +93,7 @@ export class CentreCheck {
   #look(transaction: Transaction): void {
     const model = this.#mustModel()
     this.#mustNotRise(model, transaction)
-    const note = transaction.note as CommitNote
+    const note = inOwnTables(transaction.note as CommitNote)
     this.#oracle?.noteCommit(transaction.xid)
     if (note === undefined) return
     this.#tell(note)
@@ -100,6 +118,7 @@ export class CentreCheck {
   #lookAtPush({
     clientId,
     userId,
+    schema,
     transactions,
     repeated,
     decisions,
@@ -110,6 +129,9 @@ export class CentreCheck {
     for (const transaction of inOrder) {
       const { id, seq } = transaction
       this.#mustBeAsCommitted(transaction)
+      for (const mutation of transaction.mutations)
+        if (mutation.table !== undefined && mutation.refusal === undefined)
+          mustBeOfVersion(schema, this.#mustModel().schema, mutation)
       this.#mustFollow(clientId, seq)
       if (repeated.includes(transaction)) continue
       // By another copy of the store, which never heard that it was taken, it comes as new.

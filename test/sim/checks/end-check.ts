@@ -1,4 +1,5 @@
-import { tableOfNumber } from '../../../schema/tables.ts'
+import { agentColumnsAt } from '../../../schema/columns-at.ts'
+import { mustTable, tableOfNumber, type TableName } from '../../../schema/tables.ts'
 import type { SimAgent } from '../agent.ts'
 import type { ModelDatabase } from '../centre/model-database.ts'
 import type { VirtualTime } from '../virtual-time.ts'
@@ -105,19 +106,28 @@ function checkOutcomes(agent: SimAgent, model: ModelDatabase, lost: LostPart): v
   }
 }
 
-/** Both sides of a value that lost have its record (I8): each agent of the users whose agents wrote it. */
-function checkConflicts({ name, userId, connection }: SimAgent, model: ModelDatabase): void {
+/**
+ * Both sides of a value that lost have its record (I8): each agent of the users whose agents wrote it, unless it is only
+ * about what the agent's version does not know.
+ */
+function checkConflicts({ name, userId, connection, build }: SimAgent, model: ModelDatabase): void {
   const kept = new Set(
     connection.all<{ id: string }>('SELECT id FROM sync_conflicts').map(({ id }) => id),
   )
   const isOwn = (client: string | null): boolean =>
     client !== null && model.clients.read(client)?.userId === userId
-  for (const [, { id, table, rowId, loser, winner }] of model.conflicts.entries())
+  for (const [
+    ,
+    { id, table, rowId, loser, winner, lost, kept: stays },
+  ] of model.conflicts.entries()) {
+    const known = agentColumnsAt(mustTable(table), build.version)
+    const isKnown = Object.keys({ ...lost, ...stays }).some((column) => known.includes(column))
     must(
-      kept.has(id) || !(isOwn(loser) || isOwn(winner)),
+      kept.has(id) || !isKnown || !(isOwn(loser) || isOwn(winner)),
       'I8',
       () => `${name} was never told that a value of ${table} ${rowId} lost (${id})`,
     )
+  }
 }
 
 /** What the centre had taken and lost when it went back. */
@@ -167,23 +177,32 @@ function checkLostRows({ name, connection }: SimAgent): void {
   }
 }
 
-/** Agents of one user show the same. */
+/** Agents of one user show the same, as far as all of them know it. */
 function checkTwins(agents: readonly SimAgent[]): void {
+  const oldest = Math.min(...agents.map(({ build }) => build.version))
+  const known = (name: TableName, rows: readonly object[]): object[] => {
+    const { columns } = mustTable(name)
+    return rows.map((row) =>
+      Object.fromEntries(
+        Object.entries(row).filter(([column]) => (columns[column]?.shape.since ?? 1) <= oldest),
+      ),
+    )
+  }
   const shown = new Map<string, { name: string; rows: string }>()
   for (const agent of agents) {
     if (agent.isForked) continue
     const { db } = agent
     const rows = JSON.stringify([
-      db.users.list({ includeDeleted: true }),
-      db.sessions.list(),
-      db.conversations.list(),
-      db.messages.list(),
-      db.workflows.list({ includeDeleted: true }),
-      db.workflowExecutions.list(),
-      db.stepExecutions.list(),
-      db.incidents.list(),
-      db.runbooks.list(),
-      db.runbookExecutions.list(),
+      known('users', db.users.list({ includeDeleted: true })),
+      known('sessions', db.sessions.list()),
+      known('conversations', db.conversations.list()),
+      known('messages', db.messages.list()),
+      known('workflows', db.workflows.list({ includeDeleted: true })),
+      known('workflow_executions', db.workflowExecutions.list()),
+      known('step_executions', db.stepExecutions.list()),
+      known('incidents', db.incidents.list()),
+      known('runbooks', db.runbooks.list()),
+      known('runbook_executions', db.runbookExecutions.list()),
     ])
     const other = shown.get(agent.userId)
     must(

@@ -11,6 +11,8 @@ export interface Mistake {
   readonly edits: readonly Edit[]
   /** What the store's SQL comes from is changed: the migration is written anew. */
   readonly changesStoreSchema?: boolean
+  /** Whether two versions must meet for it to show. */
+  readonly skew?: boolean
   /** The first seed to try. */
   readonly from?: number
   /** Seeds within which it must be found, with a wide margin. */

@@ -13,6 +13,7 @@ import {
 } from './engine.ts'
 import { healingMistakes } from './healing.ts'
 import { plant } from './plant.ts'
+import { skewMistakes } from './skew.ts'
 
 const mistakes = [
   ...engineMistakes,
@@ -24,6 +25,7 @@ const mistakes = [
   ...retentionMistakes,
   ...transactionMistakes,
   ...healingMistakes,
+  ...skewMistakes,
 ]
 
 /** A checker that finds nothing shows nothing: each of these was made, or nearly made, once. */

@@ -29,6 +29,7 @@ export async function plant({
   name,
   edits,
   changesStoreSchema,
+  skew = false,
   from = 1,
   seeds,
 }: Mistake): Promise<Found> {
@@ -46,7 +47,8 @@ export async function plant({
       writeFileSync(path, parts.join(replace))
     }
     if (changesStoreSchema === true) await tsx(folder, ['test/support/write-migrations.ts'])
-    const args = ['test/sim/main.ts', '--from', String(from), '--seeds', String(seeds), '--json']
+    const range = ['--from', String(from), '--seeds', String(seeds)]
+    const args = ['test/sim/main.ts', ...range, '--json', ...(skew ? ['--skew'] : [])]
     const { seeds: run, failures } = JSON.parse(await tsx(folder, args)) as {
       seeds: number
       failures: NonNullable<Found['failure']>[]
