@@ -195,7 +195,7 @@ class BatchApplication {
     // The store forgets the base of what is not pending any more; settled again, the row must not count as made here.
     if (this.#acknowledged.delete(keyOf(ref))) this.#incoming.set(keyOf(ref), base)
     this.#keepBase(ref, base, pending.length > 0 || delta !== undefined)
-    this.#countDeleted(ref, pending)
+    this.#countOnce(ref, pending)
     const patched = visibleRow(table, base, pending, current)
     // A pending change of a row that is gone has nowhere to show; it must not just vanish (I3).
     if (patched === null && pending.findLast(({ blocked }) => !blocked)?.op === 'update')
@@ -212,14 +212,15 @@ class BatchApplication {
   }
 
   /**
-   * A pending delete takes a message off the statistics of its conversation while the centre counts it. When the message
-   * comes or goes, its conversation may have been settled before it, also in an earlier page: it is settled again.
+   * A pending insert counts a message while the centre does not, and a pending delete takes it off while the centre counts
+   * it. When the message comes or goes, its conversation may have been settled before it, also in an earlier page: it is
+   * settled again.
    */
-  #countDeleted({ table, id }: RowRef, pending: readonly PendingMutation[]): void {
+  #countOnce({ table, id }: RowRef, pending: readonly PendingMutation[]): void {
     if (table.name !== 'messages' || !this.#incoming.has(keyOf({ table, id }))) return
-    if (pending.at(-1)?.op !== 'delete') return
+    if (!pending.some(({ op }) => op !== 'update')) return
     const row = this.#connection.get<{ ref: string }>(
-      `SELECT ref FROM sync_log WHERE id = ? AND tbl = ? AND op = 'delete' AND ref IS NOT NULL`,
+      'SELECT ref FROM sync_log WHERE id = ? AND tbl = ? AND ref IS NOT NULL',
       id,
       table.number,
     )

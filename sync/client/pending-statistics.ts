@@ -23,16 +23,19 @@ export function pendingStatistics(
     tokens: number
     latest: string | null
   }>(
-    // A message that is gone at the centre, too, has left its statistics: taking it off here would count it twice.
+    // A message that is gone at the centre, too, has left its statistics, and one that is there already, as a copy of this
+    // store brought it, is in them: counting it here would count it twice.
     `SELECT count(*) AS pending,
-      coalesce(sum(CASE WHEN op = 'insert' THEN 1 WHEN op = 'delete' AND NOT is_gone THEN -1 ELSE 0 END), 0) AS messages,
-      coalesce(sum(CASE WHEN op = 'insert' THEN tokens WHEN op = 'delete' AND NOT is_gone THEN -(before ->> 'tokens_used') ELSE 0 END), 0) AS tokens,
+      coalesce(sum(CASE WHEN op = 'insert' AND NOT is_there THEN 1 WHEN op = 'delete' AND NOT is_gone THEN -1 ELSE 0 END), 0) AS messages,
+      coalesce(sum(CASE WHEN op = 'insert' AND NOT is_there THEN tokens WHEN op = 'delete' AND NOT is_gone THEN -(before ->> 'tokens_used') ELSE 0 END), 0) AS tokens,
       max(made_at) AS latest
     FROM (SELECT l.op, l.before, coalesce(m.tokens_used, l.patch ->> 'tokens_used') AS tokens,
         CASE l.op WHEN 'insert' THEN coalesce(m.created_at, l.patch ->> 'created_at') END AS made_at,
-        EXISTS (SELECT 1 FROM sync_base b WHERE b.id = l.id AND b.tbl = l.tbl AND b.image IS NULL)
+        b.image IS NOT NULL AS is_there,
+        b.id IS NOT NULL AND b.image IS NULL
         AND NOT EXISTS (SELECT 1 FROM sync_log i WHERE i.id = l.id AND i.tbl = l.tbl AND i.op = 'insert' AND i.blocked = 0) AS is_gone
-      FROM sync_log l LEFT JOIN messages m ON l.op = 'insert' AND l.patch IS NULL AND m.id = l.id
+      FROM sync_log l LEFT JOIN sync_base b ON b.id = l.id AND b.tbl = l.tbl
+        LEFT JOIN messages m ON l.op = 'insert' AND l.patch IS NULL AND m.id = l.id
       WHERE l.ref = ? AND l.blocked = 0)`,
     conversationId,
   )

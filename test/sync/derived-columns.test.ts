@@ -46,6 +46,33 @@ describe('statistics of a conversation', () => {
     })
   })
 
+  test('count a message once that the centre has while its insert is pending here, as a copied store brought it', async () => {
+    await a.sync()
+    const { id } = a.db.messages.create({
+      conversation_id: conversationId,
+      role: 'user',
+      content: 'of both',
+      tokens_used: 7,
+    })
+    await fleet.sql(
+      `INSERT INTO messages (id, conversation_id, role, content, tokens_used, sequence_number) VALUES (?, ?, 'user', 'of both', 7, 1)`,
+      id,
+      conversationId,
+    )
+
+    await a.pull()
+    expect(a.engine.status().pending).toBe(1)
+    const once = { message_count: 1, total_tokens: 7 }
+    expect(a.db.conversations.find(conversationId)).toMatchObject(once)
+    a.db.messages.delete(id)
+    await fleet.sql('UPDATE conversations SET title = ? WHERE id = ?', 'new', conversationId)
+    await a.pull()
+    expect(a.db.conversations.find(conversationId)).toMatchObject({
+      message_count: 0,
+      title: 'new',
+    })
+  })
+
   test('leave out a message that is deleted here, also when its conversation was given away and came back', async () => {
     const other = await fleet.addUser()
     const message = { conversation_id: conversationId, role: 'user', tokens_used: 7 } as const
