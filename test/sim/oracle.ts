@@ -244,7 +244,7 @@ export class Oracle {
       () => `${seq} is parked in part: ${JSON.stringify([...outcomes.values()])}`,
     )
     must(
-      mutations.some((mutation) => keysOf(mutation).some(this.#isAbsent)),
+      mutations.some((mutation) => keysOf(mutation).some((key) => !this.#rows.has(key))),
       'I16',
       () => `${seq} is parked, and all that it needs is here`,
     )
@@ -263,9 +263,6 @@ export class Oracle {
 
   /** Of a row that was deleted, or hangs on one. */
   readonly #concernsDeleted = (mutation: Mutation): boolean => keysOf(mutation).some(this.#isGone)
-
-  /** Never here, or deleted: out of its writer's sight the two are told alike. */
-  readonly #isAbsent = (key: string): boolean => this.#rows.get(key)?.values === undefined
 
   readonly #isGone = (key: string): boolean => {
     const row = this.#rows.get(key)
@@ -294,7 +291,10 @@ export class Oracle {
       case 'foreign_key':
         return [rowKey(table.number, id), ...parents].some(this.#isGone)
       case 'parent_missing':
-        return note.window === 'over' && [rowKey(table.number, id), ...parents].some(this.#isAbsent)
+        return (
+          note.window === 'over' &&
+          [rowKey(table.number, id), ...parents].some((key) => !this.#rows.has(key))
+        )
       case 'unique':
         return (
           row !== undefined ||

@@ -10,22 +10,9 @@ import { referencedRows, type WorkingRow } from './working-state.ts'
 export const isVisibleTo = ({ keys }: DecisionContext, row: WorkingRow): boolean =>
   row.keys.some((key) => keys.has(key))
 
-/**
- * A row that was here and that the writer could see if it still were. What was deleted out of its sight is told as if it
- * had never been: who names an id must not learn whether someone had it.
- */
-export function knownRow(
-  context: DecisionContext,
-  table: TableDefinition,
-  id: string,
-): WorkingRow | undefined {
-  const row = context.state.get(table, id)
-  return row?.deleted === true && !isVisibleTo(context, row) ? undefined : row
-}
-
 /** The row a mutation is about. What the writer cannot see is told as if it did not exist. */
 export function mustSeeRow(context: DecisionContext, { table, id }: Mutation): WorkingRow {
-  const row = knownRow(context, table, id)
+  const row = context.state.get(table, id)
   if (row === undefined) {
     const by = context.state.rejectedBy(table, id)
     if (by !== undefined)
@@ -59,7 +46,7 @@ function refuseMissing(
 export function mustSeeReferences(context: DecisionContext, mutation: Mutation): void {
   for (const { column, target, id } of referencedRows(mutation)) {
     const place = `${mutation.table.name}.${column}`
-    const row = knownRow(context, target, id)
+    const row = context.state.get(target, id)
     if (row === undefined) {
       const by = context.state.rejectedBy(target, id)
       if (by !== undefined)

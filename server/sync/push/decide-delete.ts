@@ -1,5 +1,5 @@
 import type { StoredRow } from '../../../schema/codec.ts'
-import { knownRow, mustMayWrite, mustSeeRow } from './authorize.ts'
+import { isVisibleTo, mustMayWrite, mustSeeRow } from './authorize.ts'
 import { Concurrency } from './concurrency.ts'
 import type { DecisionContext, LostValue, MutationDecision } from './decision.ts'
 import { refuse } from './refusal.ts'
@@ -13,9 +13,10 @@ export function decideDelete(
 ): MutationDecision {
   const { table, id } = mutation
   const { state } = context
-  const known = knownRow(context, table, id)
+  const known = state.get(table, id)
   // Deleted is deleted, whoever did it.
-  if (known?.deleted === true) return { writes: [], conflicts: [], outcome: undefined }
+  if (known?.deleted === true && isVisibleTo(context, known))
+    return { writes: [], conflicts: [], outcome: undefined }
   const isDeletable =
     table.owner.kind !== 'self' && table.writeClass !== 'pull' && table.writeClass !== 'push-only'
   if (known === undefined && context.ifMissing === 'wait' && isDeletable)

@@ -1,7 +1,7 @@
 import { mustColumn, references, type TableDefinition } from '../../../schema/define.ts'
 import { userKey } from '../../../schema/role-access.ts'
 import type { WireOutcome } from '../../../sync/protocol/messages.ts'
-import { isVisibleTo, knownRow } from './authorize.ts'
+import { isVisibleTo } from './authorize.ts'
 import { decideDelete } from './decide-delete.ts'
 import { decideInsert } from './decide-insert.ts'
 import { decideUpdate } from './decide-update.ts'
@@ -185,16 +185,12 @@ function decideMutation(
   }
 }
 
-/**
- * Of a transaction that is brought back: a deletion since has set its optional references to null, as it does here. Not
- * one of a row that its writer could not see: that is refused as one that never was.
- */
+/** Of a transaction that is brought back: a deletion since has set its optional references to null, as it does here. */
 function clearDeletedReferences(
-  context: DecisionContext,
+  { state, missing }: DecisionContext,
   transaction: ClientTransaction,
   mutation: Mutation,
 ): Mutation {
-  const { missing } = context
   if (missing?.isBroughtBack(transaction) !== true) return mutation
   const optional = new Set(
     references(mutation.table)
@@ -204,7 +200,7 @@ function clearDeletedReferences(
   const gone = referencedRows(mutation).filter(
     ({ column, target, id }) =>
       optional.has(column) &&
-      (knownRow(context, target, id)?.deleted === true || missing.isBuried(target, id)),
+      (state.get(target, id)?.deleted === true || missing.isBuried(target, id)),
   )
   if (gone.length === 0) return mutation
   const cleared = Object.fromEntries(gone.map(({ column }) => [column, null]))
