@@ -257,6 +257,28 @@ describe('push against a transaction that is open at the centre', () => {
     expect((await push.rows('conversations', chats)).map(({ id }) => id)).toEqual([chats[0]])
   })
 
+  test('work that two copies of a store send at the same moment, each under its own name, is done once and refused to neither', async () => {
+    const [one, twin] = [await push.client(), await push.client()]
+    const [chat, text] = [newId(), newId()]
+    await one.push([[conversation(push.user, chat)]])
+    await twin.push([[conversation(push.user)]])
+    const shared = { seq: 2, id: newTransactionId(), mutations: [message(chat, text)] }
+    await other.query('BEGIN')
+    await other.query('SELECT 1 FROM conversations WHERE id = $1 FOR UPDATE', [chat])
+    const both = [one, twin].map((client) =>
+      client.mustSend(pushRequest(client.clientId, [shared], client.last)),
+    )
+    // Both have looked whether it was done before.
+    await untilSomeoneWaits(2)
+    await other.query('COMMIT')
+    await Promise.all(both)
+    expect(await push.row('conversations', chat)).toMatchObject({ message_count: 1 })
+    for (const client of [one, twin]) {
+      expect((await client.pull()).watermark).toMatchObject({ seq: 2 })
+      expect(await client.outcomes()).toEqual([])
+    }
+  })
+
   test('a deadlock with somebody is tried again until it passes', async () => {
     const one = await push.client()
     const ids = [newId(), newId()].toSorted()

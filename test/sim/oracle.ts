@@ -244,7 +244,7 @@ export class Oracle {
       () => `${seq} is parked in part: ${JSON.stringify([...outcomes.values()])}`,
     )
     must(
-      mutations.some((mutation) => keysOf(mutation).some((key) => !this.#rows.has(key))),
+      mutations.some((mutation) => keysOf(mutation).some(this.#wasMissing)),
       'I16',
       () => `${seq} is parked, and all that it needs is here`,
     )
@@ -323,6 +323,11 @@ export class Oracle {
       this.#everMay(table, each, (find) => !mayReference(note, table.name, each, find)),
     )
   }
+
+  /** Whether a row was never here, at some moment since the transaction began: no lock holds a row that is not there. */
+  readonly #wasMissing = (key: string): boolean =>
+    !this.#rows.has(key) ||
+    this.#model.rows.versions(key).every(({ xid }) => this.#commitOf(xid) > this.#startedAfter)
 
   /** A row as it was at any moment since the transaction began: it may have changed hands before its lock was taken. */
   #sinceStart(table: TableDefinition, id: string): StoredRow[] {

@@ -30,6 +30,7 @@ import type {
 } from '../../../sync/protocol/messages.ts'
 import { LogKind } from '../../../sync/protocol/version.ts'
 import type { Claims } from './centre.ts'
+import { DatabaseError } from './database-error.ts'
 import {
   rowKey,
   snapshotText,
@@ -286,6 +287,7 @@ export class ModelPush {
     const broughtBack = fresh.filter((each) => missing?.isBroughtBack(each) === true)
     if (missing !== undefined)
       recordMissing(this.#database, transaction, { clientId, ...principal, fresh }, decisions)
+    await lockIds(this.#database, transaction, fresh)
     record(this.#database, transaction, { clientId, fresh, last: todo.at(-1) }, decisions)
     const note: PushNote = {
       kind: 'push',
@@ -582,6 +584,19 @@ interface Recorded {
   readonly clientId: string
   readonly fresh: readonly ClientTransaction[]
   readonly last: ClientTransaction | undefined
+}
+
+/** The key of `sync.applied`: what a copied store sends at the same moment waits here, and then finds it taken. */
+async function lockIds(
+  database: ModelDatabase,
+  transaction: Transaction,
+  fresh: readonly ClientTransaction[],
+): Promise<void> {
+  for (const { id } of fresh) {
+    await transaction.lock(`applied:${id}`, 'update')
+    if (database.applied.read(id) !== undefined)
+      throw new DatabaseError('23505', `transaction ${id} was applied`, 'applied_pkey')
+  }
 }
 
 /** Clocks, outcomes, conflicts and watermark, in the transaction of the rows and through the log. */
