@@ -145,6 +145,7 @@ export const syncSchema: readonly string[] = [
   `CREATE TABLE sync.parked (
   tx_id text PRIMARY KEY,
   client_id uuid NOT NULL,
+  makes uuid[] NOT NULL,
   at timestamptz NOT NULL DEFAULT now()
 )`,
   `CREATE TABLE sync.tombstone (

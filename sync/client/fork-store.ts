@@ -2,6 +2,7 @@ import { newId } from '../../schema/values/id.ts'
 import { readIdentity, type Connection } from '../../src/internal-for-sync.ts'
 import type { IntroduceRequest } from '../protocol/messages.ts'
 import { releaseHeld } from './newer-schema.ts'
+import { PARKED_FROM } from './parked.ts'
 
 /** What a store was before it forked, up to where the centre is known to have it; and why, if it went back. */
 export type Ancestor = Omit<IntroduceRequest, 'clientId'>
@@ -44,7 +45,7 @@ export function forkStore(
   return connection.applying(() => {
     if (readIdentity(connection).clientId !== from) return undefined
     const heal = healingLeft(connection)
-    releaseHeld(connection)
+    releaseHeld(connection, PARKED_FROM)
     renumber(connection, 1)
     const acked = connection.get<{ seq: number; id: string | null }>(
       'SELECT acked_seq AS seq, acked_id AS id FROM sync_state',

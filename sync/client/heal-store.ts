@@ -8,6 +8,7 @@ import { becomeClient, healingLeft, renumber, type Fork } from './fork-store.ts'
 import { decodeImage, encodeImage } from './image.ts'
 import { seenHistories } from './kept.ts'
 import { releaseHeld } from './newer-schema.ts'
+import { PARKED_FROM } from './parked.ts'
 
 /** What the centre answered, once someone decided. */
 export type HealPlan = HealResponse & { readonly decision: 'all' | 'after' | 'none' }
@@ -97,7 +98,7 @@ export function healStore(
     let fork: Fork | undefined
     if (mustFork) {
       const again = healingLeft(connection)?.offered ?? 0
-      releaseHeld(connection)
+      releaseHeld(connection, PARKED_FROM)
       const count = requeue(connection, offered) + again
       const ancestor = { clientId: from, ...lastCommon(connection) }
       const heal = { fork: name, offered: count, withheld: withheld.length }

@@ -89,11 +89,14 @@ const RELEASED_AT_ONCE = 500
 
 /**
  * Puts what is held back to the end of the queue, as where the centre knows all of ours by now. What came after it, needs
- * it and was not sent yet was not held so far: it follows, lest the later of two changes of a row comes first.
+ * it and was not sent yet was not held so far: it follows, lest the later of two changes of a row comes first. A store that
+ * becomes another client sends all anew: of its queue may follow, too, what comes after what is parked (`PARKED_FROM`).
  */
-export function releaseHeld(connection: Connection): void {
+export function releaseHeld(connection: Connection, waitsFrom = HELD_FROM): void {
   const rows = new HeldRows()
-  const held = [...byTransaction(connection, HELD_FROM, Number.MAX_SAFE_INTEGER).values()]
+  const held = [...byTransaction(connection, waitsFrom, Number.MAX_SAFE_INTEGER).values()].toSorted(
+    (a, b) => firstOf(a) - firstOf(b),
+  )
   const queue = connection.get<{ first: number | null; last: number | null }>(
     'SELECT min(seq) AS first, max(seq) AS last FROM sync_tx WHERE seq < ?',
     PARKED_FROM,

@@ -106,12 +106,24 @@ export class ParkedRetry {
     this.#connection = connection
   }
 
-  /** Puts them back into the queue; says whether there were any. */
+  /** Puts them back into the queue; says whether there were any that could. */
   now(): boolean {
     this.#lastMs = performance.now()
-    if (countParked(this.#connection, HELD_FROM) === 0) return false
+    if (countParked(this.#connection, HELD_FROM) === 0 || this.#areOvertaken()) return false
     this.#connection.applying(() => unpark(this.#connection, HELD_FROM))
     return true
+  }
+
+  /** Whether a later change of one of their rows is in the queue: decided first, it waits behind them, or is done. */
+  #areOvertaken(): boolean {
+    const later = this.#connection.get(
+      `SELECT 1 FROM sync_log p JOIN sync_log l ON l.id = p.id AND l.tbl = p.tbl
+      WHERE p.tx >= ? AND p.tx < ? AND l.tx < ? LIMIT 1`,
+      PARKED_FROM,
+      HELD_FROM,
+      PARKED_FROM,
+    )
+    return later !== undefined
   }
 
   ifDue(): void {

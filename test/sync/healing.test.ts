@@ -382,6 +382,26 @@ describe('what depends on rows whose author has not come back', () => {
     expect(await accepted).toBe(true)
   })
 
+  test('a message that was made and deleted meanwhile goes in that order, and is not seen again', async () => {
+    const { one, two } = await orphaned((writer, talk) => {
+      say(writer, talk, 'deleted')
+      const [made] = writer.db.messages.list({ where: { content: 'deleted' } })
+      writer.db.messages.delete(made?.id ?? '')
+    })
+    const seen = ({ db }: TestAgent): string[] => db.messages.list().map(({ content }) => content)
+    expect(two.sync.status()).toMatchObject({ parked: 3, pending: 3 })
+    await two.sync.now()
+    expect(two.sync.status()).toMatchObject({ parked: 3, pending: 3 })
+    expect(seen(two)).not.toContain('deleted')
+    await one.sync.now()
+    await mustAgree(one, two)
+    expect(two.sync.status().pending).toBe(0)
+    for (const agent of [one, two]) {
+      expect(seen(agent)).toEqual(['below it'])
+      expect(agent.db.syncConflicts.list({ state: 'rejected' })).toEqual([])
+    }
+  })
+
   test('a delete of a row that is not back yet holds when it comes', async () => {
     const one = await agentOf(ada)
     const two = await agentOf(ada)

@@ -178,6 +178,7 @@ CREATE TABLE sync.healed (
 CREATE TABLE sync.parked (
   tx_id text PRIMARY KEY,
   client_id uuid NOT NULL,
+  makes uuid[] NOT NULL,
   at timestamptz NOT NULL DEFAULT now()
 );
 

@@ -19,8 +19,12 @@ export function decideDelete(
     return { writes: [], conflicts: [], outcome: undefined }
   const isDeletable =
     table.owner.kind !== 'self' && table.writeClass !== 'pull' && table.writeClass !== 'push-only'
-  if (known === undefined && context.ifMissing === 'wait' && isDeletable)
+  if (known === undefined && context.ifMissing === 'wait' && isDeletable) {
+    // What its own store made, and sends again later, is deleted after that.
+    if (context.missing?.isAwaited(id) === true)
+      refuse('parked', `${table.name} ${id} is not back yet`)
     return { writes: [], conflicts: [], outcome: undefined, tombstone: { table, id } }
+  }
   const row = mustSeeRow(context, mutation)
   if (!isDeletable) refuse('forbidden', `agents do not delete ${table.name}`)
   mustMayWrite(context, row, 'delete')

@@ -98,7 +98,10 @@ function rejectTransaction(
 ): Decision {
   const { state } = context
   state.dropLayer()
-  if (refusal.reason === 'parked') return parkTransaction(seq, mutations, refusal.message)
+  if (refusal.reason === 'parked') {
+    context.missing?.park(mutations)
+    return parkTransaction(seq, mutations, refusal.message)
+  }
   const by = `${seq}.${culprit}`
   const rejectedRows: { table: TableDefinition; id: string; n: number }[] = []
   const outcomes = mutations.map((mutation, n): WireOutcome => {

@@ -22,12 +22,18 @@ export interface MissingRows {
   isBroughtBack(transaction: ClientTransaction): boolean
   /** Whether someone who may delete the row has done so before it was back. */
   isBuried(table: TableDefinition, id: string): boolean
+  /** Whether a transaction of this client that waits makes the row. */
+  isAwaited(id: string): boolean
+  /** A transaction is to wait. */
+  park(mutations: ClientTransaction['mutations']): void
 }
 
 const nothingMissing: MissingRows = {
   of: () => 'unknown',
   isBroughtBack: () => false,
   isBuried: () => false,
+  isAwaited: () => false,
+  park: () => undefined,
 }
 
 export async function loadMissingRows(
@@ -49,6 +55,10 @@ export async function loadMissingRows(
   )
   const { userId } = actor.principal
   const named = transactions.flatMap(({ mutations }) => mutations.flatMap(rowsOf))
+  const awaited = await session.query<{ id: string }>(
+    'SELECT unnest(makes)::text AS id FROM sync.parked WHERE client_id = $1 AND makes && $2::uuid[] AND tx_id <> ALL($3::text[])',
+    [actor.clientId, named, transactions.map(({ id }) => id)],
+  )
   const { rows } = await session.query<KnownOfMissing['buried'][number]>(
     'SELECT tbl, id, user_id, role FROM sync.tombstone WHERE id = ANY($1::uuid[])',
     [named],
@@ -57,6 +67,7 @@ export async function loadMissingRows(
     waited: new Set(waited.rows.map((row) => row.tx_id)),
     offered: healed.rows[0]?.offered ?? 0,
     buried: rows,
+    awaited: awaited.rows.map(({ id }) => id),
     userId,
   })
 }
@@ -73,13 +84,16 @@ interface KnownOfMissing {
     readonly user_id: string
     readonly role: UserRole
   }[]
+  /** Rows that parked transactions of the client make, those of the group left out. */
+  readonly awaited: readonly string[]
   readonly userId: string
 }
 
 export function missingRows(
   window: Window,
-  { waited, offered, buried, userId }: KnownOfMissing,
+  { waited, offered, buried, awaited, userId }: KnownOfMissing,
 ): MissingRows {
+  const isMadeLater = new Set(awaited)
   return {
     of: ({ id }) => (window === 'open' ? 'wait' : waited.has(id) ? 'gone' : 'unknown'),
     isBroughtBack: ({ id, seq }) => seq <= offered || waited.has(id),
@@ -94,8 +108,16 @@ export function missingRows(
               !owner.ownWritesOnly &&
               roleAccess[row.role].delete.includes(owner.key))),
       ),
+    isAwaited: (id) => isMadeLater.has(id),
+    park: (mutations) => {
+      for (const id of madeBy(mutations)) isMadeLater.add(id)
+    },
   }
 }
+
+/** Rows that mutations make. */
+export const madeBy = (mutations: ClientTransaction['mutations']): string[] =>
+  mutations.filter(({ op }) => op === 'insert').map(({ id }) => id)
 
 /** The row that a mutation is about, and those that it points at. */
 const rowsOf = (mutation: ClientTransaction['mutations'][number]): string[] =>
@@ -129,8 +151,8 @@ export async function recordMissing(
   ])
   const places = [actor.clientId, parked.map(({ id }) => id)]
   await session.query(
-    `INSERT INTO sync.parked (tx_id, client_id) SELECT u.id, $1 FROM unnest($2::text[]) u(id) ON CONFLICT (tx_id) DO NOTHING`,
-    places,
+    `INSERT INTO sync.parked (tx_id, client_id, makes) SELECT u.id, $1, u.makes::uuid[] FROM unnest($2::text[], $3::text[]) u(id, makes) ON CONFLICT (tx_id) DO NOTHING`,
+    [...places, parked.map(({ mutations }) => `{${madeBy(mutations).join()}}`)],
   )
   // Sent again, its number is known to be this store's.
   await session.query(

@@ -171,7 +171,8 @@ export class ModelDatabase {
   /** By client how many transactions its store brought when it healed. */
   readonly healed = new VersionedMap<number>()
   /** By transaction the client that it waits for. */
-  readonly parked = new VersionedMap<string>()
+  /** Whose transactions wait, and which rows they make. */
+  readonly parked = new VersionedMap<{ clientId: string; makes: readonly string[] }>()
   readonly tombstones = new VersionedMap<TombstoneRow>()
   /** Histories that were lost, the oldest first. */
   readonly pasts: Past[] = []

@@ -8,6 +8,7 @@ import { decideTransaction } from '../../../server/sync/push/decide.ts'
 import type { Decision, DecisionContext, Write } from '../../../server/sync/push/decision.ts'
 import {
   isParked,
+  madeBy,
   missingRows,
   type MissingRows,
   type Window,
@@ -261,7 +262,12 @@ export class ModelPush {
     const ancestry = this.#ancestry(transaction, clientId, todo)
     const window = this.#database.window()
     const fresh = this.#passOver(transaction, { clientId, userId: principal.userId }, todo)
-    const missing = this.#missing(transaction, { clientId, userId: principal.userId }, window)
+    const missing = this.#missing(
+      transaction,
+      { clientId, userId: principal.userId },
+      window,
+      fresh,
+    )
     await lockRows(this.#database, transaction, statements, fresh)
     await this.#pause()
     const bases = new Map<string, number>()
@@ -333,8 +339,10 @@ export class ModelPush {
     transaction: Transaction,
     { clientId, userId }: Writer,
     window: Window,
+    fresh: readonly ClientTransaction[],
   ): MissingRows | undefined {
     const { parked, healed, tombstones } = this.#database
+    const ids = new Set(fresh.map(({ id }) => id))
     const offered = healed.read(clientId, transaction)
     if (window === 'none' && offered === undefined) return undefined
     return missingRows(window, {
@@ -344,6 +352,9 @@ export class ModelPush {
         ...row,
         user_id,
       })),
+      awaited: [...parked.entries(transaction)].flatMap(([id, each]) =>
+        each.clientId === clientId && !ids.has(id) ? each.makes : [],
+      ),
       userId,
     })
   }
@@ -562,12 +573,13 @@ function recordMissing(
   { clientId, userId, role, fresh }: Writer & Pick<Principal, 'role'> & Pick<Recorded, 'fresh'>,
   decisions: readonly Decision[],
 ): void {
-  for (const [i, { id, seq }] of fresh.entries()) {
+  for (const [i, { id, seq, mutations }] of fresh.entries()) {
     const decision = decisions[i]
     const waits = decision !== undefined && isParked(decision)
     const before = database.parked.read(id, transaction)
+    const now = before ?? { clientId, makes: madeBy(mutations) }
     if (waits || before !== undefined)
-      transaction.write(database.parked, id, waits ? (before ?? clientId) : undefined)
+      transaction.write(database.parked, id, waits ? now : undefined)
     // Sent again, its number is known to be this store's.
     if (waits) transaction.write(database.repeated, `${clientId}:${seq}`, id)
     for (const { table, id: row } of decision?.tombstones ?? [])
