@@ -613,7 +613,8 @@ const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false 
 
 /** What it was about, and both sides where there are two. */
 function describe({ table, op, mine, theirs, reason, rowId }: Conflict): [string, string] {
-  const names = Object.keys(theirs ?? {})
+  // Of a delete there is only the other side: the row as it stands.
+  const names = mine === null ? [] : Object.keys(theirs ?? {})
   const about = names.length === 0 ? `${op} ${rowId.slice(0, 8)}...` : names.join(', ')
   const side = (values: Conflict['mine']): string =>
     names.map((name) => JSON.stringify(values?.[name] ?? null)).join(', ')
