@@ -73,9 +73,12 @@ export function holdNewer(
   { from, below }: { readonly from: number; readonly below: number },
 ): void {
   const queued = byTransaction(connection, from, Math.min(below, PARKED_FROM))
-  const held = heldRows(connection)
+  const waiting = [...byTransaction(connection, HELD_FROM, Number.MAX_SAFE_INTEGER).values()]
+  const held = new HeldRows()
   const seqs: number[] = []
   for (const [seq, mutations] of queued) {
+    // What came before those that wait does not wait for them: it may have been sent already.
+    while (firstOf(waiting[0]) < firstOf(mutations)) held.add(waiting.shift() ?? [])
     if (!held.blocks(mutations) && mutations.every((mutation) => isKnown(version, mutation)))
       continue
     held.add(mutations)
@@ -119,13 +122,6 @@ export function releaseHeld(connection: Connection, waitsFrom = HELD_FROM): void
 
 const firstOf = (mutations: readonly LoggedMutation[] | undefined): number =>
   mutations?.[0]?.n ?? Number.POSITIVE_INFINITY
-
-function heldRows(connection: Connection): HeldRows {
-  const held = new HeldRows()
-  for (const mutations of byTransaction(connection, HELD_FROM, Number.MAX_SAFE_INTEGER).values())
-    held.add(mutations)
-  return held
-}
 
 function byTransaction(
   connection: Connection,
