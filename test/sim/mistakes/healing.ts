@@ -61,7 +61,7 @@ export const healingMistakes: readonly Mistake[] = [
   },
   {
     name: 'a delete that comes before its row leaves nothing behind',
-    from: 560,
+    from: 2060,
     seeds: 60,
     edits: [
       {
