@@ -8,11 +8,9 @@ import { rowKey, type ModelDatabase, type Transaction } from '../centre/model-da
 import { Oracle } from '../oracle.ts'
 import type { LocalCommit } from '../agent.ts'
 import type { Trace } from '../trace.ts'
-import type { LostPart } from './end-check.ts'
+import { refusals, type LostPart } from './end-check.ts'
 import { mustBeOfVersion } from './skew-check.ts'
 import { Violation } from './violation.ts'
-
-const refusals: ReadonlySet<string> = new Set(['rejected', 'dependency_failed'])
 
 /** What a server of another build notes has that build's tables. */
 function inOwnTables(note: CommitNote): CommitNote {
@@ -73,7 +71,7 @@ export class CentreCheck {
     for (const [id, effect] of this.#effects) {
       if (effect.commit <= commit) continue
       this.#effects.delete(id)
-      this.#lost.set(id, effect.isRefused)
+      this.#lost.set(id, effect.isRefused || this.#lost.get(id) === true)
     }
     this.#seqs.clear()
     for (const [client, { seq }] of this.#mustModel().clients.entries()) this.#seqs.set(client, seq)

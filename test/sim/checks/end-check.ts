@@ -5,6 +5,9 @@ import type { ModelDatabase } from '../centre/model-database.ts'
 import type { VirtualTime } from '../virtual-time.ts'
 import { must, Violation } from './violation.ts'
 
+/** Outcomes of which nothing takes effect. */
+export const refusals: ReadonlySet<string> = new Set(['rejected', 'dependency_failed'])
+
 /** What must hold once everything was healed and has come to rest (I13, I9, I7). */
 export async function checkEnd(
   agents: readonly SimAgent[],
@@ -65,7 +68,11 @@ function checkOutcomes(agent: SimAgent, model: ModelDatabase, lost: LostPart): v
     told.set(`${transactionId}.${n}`, [...(told.get(`${transactionId}.${n}`) ?? []), kind])
   for (const { id, seq, mutations } of commits.values()) {
     const effect = model.applied.read(id)
-    if (withheld.has(id) || (effect === undefined && lost.refused(id))) continue
+    if (withheld.has(id)) continue
+    const heardOf = mutations.flatMap((_, n) => told.get(`${id}.${n}`) ?? [])
+    // The centre may have gone back twice, and have refused it in the line of which this store has heard only.
+    const isHeldForTaken = heardOf.length > 0 && !heardOf.some((kind) => refusals.has(kind))
+    if (effect === undefined && lost.refused(id) && !isHeldForTaken) continue
     // Nothing was left of it to be sent again; where a copy of the store had it still, it was decided there.
     const isSentAgain = effect !== undefined && requeued.has(id)
     if (lost.had(id) && !isSentAgain && isGone(agent, mutations)) continue
@@ -133,7 +140,7 @@ function checkConflicts({ name, userId, connection, build }: SimAgent, model: Mo
 /** What the centre had taken and lost when it went back. */
 export interface LostPart {
   had(transactionId: string): boolean
-  /** Refused then: nothing of it could be lost, and it is not sent again. */
+  /** Refused in one of the lines that were lost: who heard that has nothing to send again. */
   refused(transactionId: string): boolean
 }
 
