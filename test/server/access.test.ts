@@ -546,6 +546,20 @@ describe.each(databaseKinds)('a client id on %s', (kind) => {
     await centre[Symbol.asyncDispose]()
   })
 
+  test('is not taken by a push that is refused', async () => {
+    const [a, b] = [await createUser(centre), await createUser(centre)]
+    const client = await wireClient(centre, a, 'laptop')
+    const token = await centre.server.issueToken({ userId: b.id, agentId: 'laptop' })
+    const thief = new WireClient(centre.url, token, client.clientId)
+    const id = newId()
+    const mutations = [insert('conversations', { id, user_id: b.id, title: 'theirs' })]
+    const ahead = { seq: 2, id: newTransactionId(), mutations }
+    const refused = await thief.mustFail(pushRequest(client.clientId, [ahead]))
+    expect(refused).toMatchObject({ status: 409, code: 'FORKED' })
+    await client.push([[insert('conversations', { id, user_id: a.id, title: 'mine' })]])
+    expect((await client.pull()).watermark).toEqual(client.last)
+  })
+
   test('serves the user and agent it was bound to, and nobody else moves its watermark', async () => {
     const [a, b] = [await createUser(centre), await createUser(centre)]
     const client = await wireClient(centre, a, 'laptop')

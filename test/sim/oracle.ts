@@ -116,13 +116,20 @@ export class Oracle {
       const payload = String(row['payload'])
       const named = JSON.parse(payload) as Record<string, unknown> | null
       if (row['user_id'] !== from || named?.['conversation_id'] !== id || from === to) continue
-      // One that came while the conversation was given away is taken along or stays: its maker had the text.
+      // One that became the owner's while the conversation was given away is taken along or stays: that one had the text.
       const key = rowKey(of.number, String(row['id']))
-      const isMeanwhile = (this.#rows.get(key)?.made.commit ?? 0) > this.#startedAfter
+      const isMeanwhile = this.#atBegin(key)?.['user_id'] !== from
       if (isMeanwhile && this.#model.rows.read(key)?.['user_id'] === from) continue
       const moved = named['user_id'] === from ? { payload: payload.replace(from, to) } : {}
       this.#setValues(of, String(row['id']), { user_id: to, ...moved }, by)
     }
+  }
+
+  /** A row as it was when the transaction began that is looked at. */
+  #atBegin(key: string): StoredRow | undefined {
+    return this.#model.rows
+      .versions(key)
+      .findLast(({ xid }) => this.#commitOf(xid) <= this.#startedAfter)?.value
   }
 
   /** All rows of the centre once more, at the end. */

@@ -74,7 +74,6 @@ export class PushService {
     const start = await readWatermark(this.#database, request.clientId, '')
     mustBeIntroduced(request, start.isIntroduced)
     if (start.isBound) await this.#bindings.bind(this.#database, request.clientId, principal)
-    else await this.#bindings.bindAgain(this.#database, request.clientId, principal)
     const transactions = readTransactions(request, this.#clock())
     mustBeContiguous(transactions)
     const pusher: Pusher = {
@@ -90,6 +89,8 @@ export class PushService {
       request.previous?.id,
       transactions,
     )
+    // Only now: what is refused takes no id away from its store.
+    if (!start.isBound) await this.#bindings.bindAgain(this.#database, request.clientId, principal)
     const todo = transactions.filter(({ seq }) => seq > start.seq)
     mustBeKnown(todo)
     try {

@@ -99,11 +99,13 @@ export class ModelPush {
     const { clientId } = request
     this.#principals.load(claims)
     mustBeIntroduced(request, this.#mark(clientId).isIntroduced)
-    await this.#principals.bind(clientId, claims)
+    const isBound = this.#database.clients.read(clientId) !== undefined
+    if (isBound) await this.#principals.bind(clientId, claims)
     const transactions = readTransactions(request, this.#database.clock())
     const mark = this.#mark(clientId)
     mustBeContiguous(transactions)
     this.#mustBeSameStore(clientId, mark, request.previous?.id, transactions)
+    if (!isBound) await this.#principals.bind(clientId, claims)
     const todo = transactions.filter(({ seq }) => seq > mark.seq)
     mustBeKnown(todo)
     const sender: Sender = {
