@@ -9,6 +9,7 @@ import { oneRowApply } from './one-row-apply.ts'
 import { pushRate } from './push-rate.ts'
 import { reconcile } from './reconcile.ts'
 import { textSearch } from './text-search.ts'
+import { vectorCentre } from './vector-centre.ts'
 import { vectorExact } from './vector-exact.ts'
 import { vectorScan } from './vector-scan.ts'
 import { vectorGraph } from './vector-graph.ts'
@@ -30,6 +31,7 @@ export const workloads: readonly Workload[] = [
   vectorGraph,
   vectorStores,
   vectorMillion,
+  vectorCentre,
   pushRate,
   agentLatency,
   liveStreams,

@@ -150,7 +150,7 @@ const newMessages = (random: Random, ids: readonly string[], length: number) =>
 /** Zipf's law: the nth word comes n times less often than the first. */
 const zipf = (random: Random): number => Math.floor(VOCABULARY ** random()) - 1
 const wordOf = (rank: number): string => `w${rank.toString(36)}x`
-const phrase = (random: Random, length: number): string =>
+export const phrase = (random: Random, length: number): string =>
   Array.from({ length }, () => wordOf(zipf(random))).join(' ')
 const common = (random: Random, length: number): string =>
   Array.from({ length }, () => wordOf(Math.floor(random() * 80))).join(' ')

