@@ -133,12 +133,15 @@ export class VectorCentre implements AsyncDisposable {
   async settled(withinMs: number): Promise<string> {
     const { alias } = namesOf(this.#prefix, this.space)
     const deadline = performance.now() + withinMs
-    for (;;) {
-      const info = await this.#client.getCollection(alias)
-      if (info.status !== 'yellow' || performance.now() >= deadline)
-        return `Qdrant is ${info.status}, with ${info.indexed_vectors_count ?? 0} vectors indexed, ${info.segments_count} segments`
+    let info = await this.#client.getCollection(alias)
+    while (info.status === 'yellow' && performance.now() < deadline) {
       await sleep(100)
+      info = await this.#client.getCollection(alias)
     }
+    const rows = await this.points('searched')
+    // Qdrant counts the words of each row, too, which are indexed from the start.
+    const inGraph = Math.max(0, (info.indexed_vectors_count ?? 0) - rows)
+    return `Qdrant is ${info.status}, ${inGraph} of ${rows} vectors in its graphs, ${info.segments_count} segments`
   }
 
   /** Ids found by `POST /search/v1`. */
@@ -201,10 +204,14 @@ export class VectorCentre implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stopServers()
-    // A Qdrant that is not ours goes on.
-    for (const name of await this.#engine.names())
-      if (name.startsWith(this.#prefix)) await this.#engine.drop(name)
-    for (const resource of this.#open.splice(0).toReversed()) await resource[Symbol.asyncDispose]()
+    try {
+      // A Qdrant that is not ours goes on.
+      for (const name of await this.#engine.names())
+        if (name.startsWith(this.#prefix)) await this.#engine.drop(name)
+    } finally {
+      for (const resource of this.#open.splice(0).toReversed())
+        await resource[Symbol.asyncDispose]()
+    }
   }
 }
 

@@ -1,3 +1,4 @@
+import { vectorSettings } from '../../server/vectors/settings.ts'
 import { ScanIndex } from '../../src/vector/scan-index.ts'
 import { isMissing } from '../peers/missing.ts'
 import type { BenchRow } from '../report/row.ts'
@@ -175,7 +176,7 @@ async function behindRow({ centre, plans, streamed, parameters }: Scene): Promis
     plans.behind,
     { timing: elsewhere(behind.slice(1)) },
     { timing: elsewhere(inserting.slice(1)) },
-    `commits of ${commit} rows, one after the other while Qdrant follows; from the last commit until Qdrant counts all rows`,
+    `commits of ${commit} rows, one after the other while Qdrant follows; from the last commit until Qdrant counts all rows; the consumer looks every ${vectorSettings().pollMs} ms`,
   )
 }
 
