@@ -235,8 +235,12 @@ async function clientOf({ url, apiKey, timeoutMs }: QdrantPlace): Promise<Qdrant
     ...(pathname === '/' ? {} : { prefix: pathname.replace(/\/$/, '') }),
     timeout: timeoutMs,
     checkCompatibility: false,
-    // Not `apiKey`: with that the client prints a warning of its own on every start.
-    ...(apiKey === undefined ? {} : { headers: { 'api-key': apiKey } }),
+    headers: {
+      // Compressed, an answer comes in two parts, and often the second waits 40 ms for word that the first has come.
+      'accept-encoding': 'identity',
+      // Not `apiKey`: with that the client prints a warning of its own on every start.
+      ...(apiKey === undefined ? {} : { 'api-key': apiKey }),
+    },
   })
 }
 

@@ -19,6 +19,7 @@ import {
 import { Child } from '../support/child.ts'
 import { createDatabase } from '../support/databases.ts'
 import { FaultProxy } from '../support/fault-proxy.ts'
+import { HttpGate } from '../support/http-gate.ts'
 import { startQdrant, type QdrantServer } from '../support/qdrant.ts'
 import { RestorableCentre } from '../support/restorable-centre.ts'
 import { embed, MODEL, pointsOf, qdrantCall, rowsOf, vectorOptions } from '../support/vectors.ts'
@@ -319,6 +320,14 @@ describe('a writer that was thought dead', () => {
     await expect.poll(tombstones).toBe(0)
     expect(await pointsAfter(second, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(second))
   })
+})
+
+// Qdrant sends a compressed answer in two parts; the second often waited 40 ms for word that the first had come.
+test('Qdrant is asked for answers that are not compressed', async () => {
+  await using gate = await HttpGate.start(qdrant.url)
+  const engine = new QdrantEngine({ url: gate.url, apiKey: undefined, timeoutMs: 5000 })
+  await engine.names()
+  expect(gate.acceptEncodings).toEqual(['identity'])
 })
 
 describe('search while Qdrant is away', () => {

@@ -41,6 +41,8 @@ export class HttpGate implements AsyncDisposable {
   readonly paths: string[] = []
   /** How the bodies of requests were compressed, in the same order. */
   readonly contentEncodings: (string | undefined)[] = []
+  /** How they wanted their answers compressed. */
+  readonly acceptEncodings: (string | undefined)[] = []
   /** Bytes that went through, either way, as they were on the wire. */
   bytes = 0
 
@@ -81,6 +83,7 @@ export class HttpGate implements AsyncDisposable {
     const path = new URL(request.url ?? '/', this.#target).pathname
     this.paths.push(path)
     this.contentEncodings.push(request.headers['content-encoding'])
+    this.acceptEncodings.push(request.headers['accept-encoding'])
     const rule = path === '/sync/v1/live' ? this.rule : 'pass'
     if (rule === 'not-found') {
       response.writeHead(404).end('no such page')
