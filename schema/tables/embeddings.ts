@@ -27,9 +27,7 @@ export const embeddings = defineTable('embeddings', {
     collection: varchar(64).notNull(),
     model: varchar(100).notNull().writable(),
     dimension: integer().notNull().writable(),
-    vector: vector().notNull().writable(),
     content_preview: varchar(500).writable(),
-    content: text().writable().comment('What was embedded, whole: text search reads it'),
     payload: json()
       .notNull()
       .default('{}')
@@ -39,6 +37,9 @@ export const embeddings = defineTable('embeddings', {
       ),
     created_at: timestamp().notNull().defaultNow(),
     updated_at: timestamp().notNull().defaultNow().derived(),
+    // Last, since SQLite walks over what is long to reach what comes after it.
+    content: text().writable().comment('What was embedded, whole: text search reads it'),
+    vector: vector().notNull().writable(),
   },
   checks: [
     { name: 'chk_embedding_collection', postgres: inCollections, sqlite: inCollections },

@@ -708,12 +708,12 @@ CREATE TABLE embeddings (
   collection varchar(64) NOT NULL,
   model varchar(100) NOT NULL,
   dimension integer NOT NULL,
-  vector bytea NOT NULL,
   content_preview varchar(500),
-  content text,
   payload jsonb NOT NULL DEFAULT '{}',
   created_at timestamptz NOT NULL DEFAULT now(),
   updated_at timestamptz NOT NULL DEFAULT now(),
+  content text,
+  vector bytea NOT NULL,
   CONSTRAINT embeddings_pkey PRIMARY KEY (id),
   CONSTRAINT chk_embedding_collection CHECK (collection IN ('code_embeddings', 'documentation_embeddings', 'conversation_embeddings', 'incident_knowledge')),
   CONSTRAINT chk_embedding_dimension CHECK (dimension BETWEEN 1 AND 65535 AND octet_length(vector) = dimension * 4)
@@ -727,9 +727,9 @@ CREATE INDEX idx_embeddings_conversation ON embeddings (substr((payload ->> 'con
 
 COMMENT ON TABLE embeddings IS 'Vectors with their payload; the truth behind every vector index';
 
-COMMENT ON COLUMN embeddings.content IS 'What was embedded, whole: text search reads it';
-
 COMMENT ON COLUMN embeddings.payload IS 'Fields of the collection: path and language, title and section, conversation, incident';
+
+COMMENT ON COLUMN embeddings.content IS 'What was embedded, whole: text search reads it';
 
 CREATE TABLE memory_trajectories (
   id uuid NOT NULL DEFAULT uuid_generate_v7(),
@@ -2188,11 +2188,11 @@ BEGIN
       'collection', CASE WHEN o.collection IS DISTINCT FROM n.collection THEN stamp.value END,
       'model', CASE WHEN o.model IS DISTINCT FROM n.model THEN stamp.value END,
       'dimension', CASE WHEN o.dimension IS DISTINCT FROM n.dimension THEN stamp.value END,
-      'vector', CASE WHEN o.vector IS DISTINCT FROM n.vector THEN stamp.value END,
       'content_preview', CASE WHEN o.content_preview IS DISTINCT FROM n.content_preview THEN stamp.value END,
-      'content', CASE WHEN o.content IS DISTINCT FROM n.content THEN stamp.value END,
       'payload', CASE WHEN o.payload IS DISTINCT FROM n.payload THEN stamp.value END,
-      'created_at', CASE WHEN o.created_at IS DISTINCT FROM n.created_at THEN stamp.value END))
+      'created_at', CASE WHEN o.created_at IS DISTINCT FROM n.created_at THEN stamp.value END,
+      'content', CASE WHEN o.content IS DISTINCT FROM n.content THEN stamp.value END,
+      'vector', CASE WHEN o.vector IS DISTINCT FROM n.vector THEN stamp.value END))
   FROM new_rows n JOIN old_rows o ON o.id = n.id,
     (SELECT jsonb_build_array(pg_current_xact_id()::text, sync.clock(), sync.writer()) AS value) stamp
   ORDER BY n.id
@@ -2618,15 +2618,15 @@ CREATE POLICY audit_logs_insert ON audit_logs FOR INSERT TO llm_copilot_app WITH
 
 ALTER TABLE embeddings ENABLE ROW LEVEL SECURITY;
 
-GRANT SELECT (id, user_id, collection, model, dimension, vector, content_preview, content, payload, created_at, updated_at) ON embeddings TO llm_copilot_app;
+GRANT SELECT (id, user_id, collection, model, dimension, content_preview, payload, created_at, updated_at, content, vector) ON embeddings TO llm_copilot_app;
 
 CREATE POLICY embeddings_select ON embeddings FOR SELECT TO llm_copilot_app USING (embeddings.user_id = sync.current_user_id());
 
-GRANT INSERT (id, user_id, collection, model, dimension, vector, content_preview, content, payload, created_at) ON embeddings TO llm_copilot_app;
+GRANT INSERT (id, user_id, collection, model, dimension, content_preview, payload, created_at, content, vector) ON embeddings TO llm_copilot_app;
 
 CREATE POLICY embeddings_insert ON embeddings FOR INSERT TO llm_copilot_app WITH CHECK (embeddings.user_id = sync.current_user_id());
 
-GRANT UPDATE (model, dimension, vector, content_preview, content, payload) ON embeddings TO llm_copilot_app;
+GRANT UPDATE (model, dimension, content_preview, payload, content, vector) ON embeddings TO llm_copilot_app;
 
 CREATE POLICY embeddings_update ON embeddings FOR UPDATE TO llm_copilot_app USING (embeddings.user_id = sync.current_user_id()) WITH CHECK (embeddings.user_id = sync.current_user_id());
 

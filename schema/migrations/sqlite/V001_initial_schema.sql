@@ -510,12 +510,12 @@ CREATE TABLE embeddings (
   collection TEXT NOT NULL CONSTRAINT embeddings_collection_type CHECK (length(collection) <= 64),
   model TEXT NOT NULL CONSTRAINT embeddings_model_type CHECK (length(model) <= 100),
   dimension INTEGER NOT NULL CONSTRAINT embeddings_dimension_type CHECK (dimension BETWEEN -2147483648 AND 2147483647),
-  vector BLOB NOT NULL,
   content_preview TEXT CONSTRAINT embeddings_content_preview_type CHECK (length(content_preview) <= 500),
-  content TEXT,
   payload TEXT NOT NULL DEFAULT '{}' CONSTRAINT embeddings_payload_type CHECK (json_valid(payload)),
   created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')) CONSTRAINT embeddings_created_at_type CHECK (created_at LIKE '____-__-__T__:__:__.______Z'),
   updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')) CONSTRAINT embeddings_updated_at_type CHECK (updated_at LIKE '____-__-__T__:__:__.______Z'),
+  content TEXT,
+  vector BLOB NOT NULL,
   CONSTRAINT chk_embedding_collection CHECK (collection IN ('code_embeddings', 'documentation_embeddings', 'conversation_embeddings', 'incident_knowledge')),
   CONSTRAINT chk_embedding_dimension CHECK (dimension BETWEEN 1 AND 65535 AND length(vector) = dimension * 4)
 ) STRICT;
@@ -1451,62 +1451,62 @@ END;
 CREATE TRIGGER embeddings_capture_insert AFTER INSERT ON embeddings WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
     INSERT INTO sync_log (tx, tbl, id, op, ref, size)
-    VALUES ((SELECT tx FROM sync_state), 12, NEW.id, 'insert', NULL, 110 + octet_length(NEW.collection) + octet_length(NEW.model) + octet_length(NEW.vector) + ifnull(octet_length(NEW.content_preview), 0) + ifnull(octet_length(NEW.content), 0) + octet_length(NEW.payload));
+    VALUES ((SELECT tx FROM sync_state), 12, NEW.id, 'insert', NULL, 110 + octet_length(NEW.collection) + octet_length(NEW.model) + ifnull(octet_length(NEW.content_preview), 0) + octet_length(NEW.payload) + ifnull(octet_length(NEW.content), 0) + octet_length(NEW.vector));
 END;
 
-CREATE TRIGGER embeddings_capture_image_of_updated BEFORE UPDATE OF id, user_id, collection, model, dimension, vector, content_preview, content, payload, created_at ON embeddings WHEN EXISTS (SELECT 1 FROM sync_log WHERE id = OLD.id AND tbl = 12 AND op = 'insert' AND patch IS NULL)
+CREATE TRIGGER embeddings_capture_image_of_updated BEFORE UPDATE OF id, user_id, collection, model, dimension, content_preview, payload, created_at, content, vector ON embeddings WHEN EXISTS (SELECT 1 FROM sync_log WHERE id = OLD.id AND tbl = 12 AND op = 'insert' AND patch IS NULL)
 BEGIN
-    UPDATE sync_log SET patch = json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'vector', hex(OLD.vector), 'content_preview', OLD.content_preview, 'content', OLD.content, 'payload', OLD.payload, 'created_at', OLD.created_at) WHERE id = OLD.id AND tbl = 12 AND op = 'insert' AND patch IS NULL;
+    UPDATE sync_log SET patch = json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'content_preview', OLD.content_preview, 'payload', OLD.payload, 'created_at', OLD.created_at, 'content', OLD.content, 'vector', hex(OLD.vector)) WHERE id = OLD.id AND tbl = 12 AND op = 'insert' AND patch IS NULL;
 END;
 
 CREATE TRIGGER embeddings_capture_image_of_deleted BEFORE DELETE ON embeddings WHEN EXISTS (SELECT 1 FROM sync_log WHERE id = OLD.id AND tbl = 12 AND op = 'insert' AND patch IS NULL)
 BEGIN
-    UPDATE sync_log SET patch = json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'vector', hex(OLD.vector), 'content_preview', OLD.content_preview, 'content', OLD.content, 'payload', OLD.payload, 'created_at', OLD.created_at) WHERE id = OLD.id AND tbl = 12 AND op = 'insert' AND patch IS NULL;
+    UPDATE sync_log SET patch = json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'content_preview', OLD.content_preview, 'payload', OLD.payload, 'created_at', OLD.created_at, 'content', OLD.content, 'vector', hex(OLD.vector)) WHERE id = OLD.id AND tbl = 12 AND op = 'insert' AND patch IS NULL;
 END;
 
 CREATE TRIGGER embeddings_capture_base BEFORE UPDATE ON embeddings WHEN (SELECT applying FROM sync_state) = 0 AND NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id AND b.tbl = 12)
-      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id AND l.tbl = 12) AND (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at)
+      AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id AND l.tbl = 12) AND (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload OR OLD.created_at IS NOT NEW.created_at OR OLD.updated_at IS NOT NEW.updated_at OR OLD.content IS NOT NEW.content OR OLD.vector IS NOT NEW.vector)
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 12, json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'vector', hex(OLD.vector), 'content_preview', OLD.content_preview, 'content', OLD.content, 'payload', OLD.payload, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at);
+    SELECT OLD.id, 12, json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'content_preview', OLD.content_preview, 'payload', OLD.payload, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'content', OLD.content, 'vector', hex(OLD.vector));
 END;
 
-CREATE TRIGGER embeddings_capture_update AFTER UPDATE OF user_id, collection, model, dimension, vector, content_preview, content, payload, created_at ON embeddings WHEN (OLD.user_id IS NOT NEW.user_id OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload OR OLD.created_at IS NOT NEW.created_at) AND (SELECT applying FROM sync_state) = 0
+CREATE TRIGGER embeddings_capture_update AFTER UPDATE OF user_id, collection, model, dimension, content_preview, payload, created_at, content, vector ON embeddings WHEN (OLD.user_id IS NOT NEW.user_id OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload OR OLD.created_at IS NOT NEW.created_at OR OLD.content IS NOT NEW.content OR OLD.vector IS NOT NEW.vector) AND (SELECT applying FROM sync_state) = 0
 BEGIN
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
     VALUES ((SELECT tx FROM sync_state), 12, NEW.id, 'update', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(NEW.user_id) ELSE '' END
       || CASE WHEN OLD.collection IS NOT NEW.collection THEN ',"collection":' || json_quote(NEW.collection) ELSE '' END
       || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) THEN ',"model":' || json_quote(NEW.model) ELSE '' END
       || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) THEN ',"dimension":' || json_quote(NEW.dimension) ELSE '' END
-      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) AND NOT (OLD.vector IS NEW.vector AND EXISTS (SELECT 1 FROM sync_placeholder p
-        WHERE p.id = NEW.id AND p.tbl = 12 AND instr(p.columns, '"vector"') > 0)) THEN ',"vector":' || json_quote(hex(NEW.vector)) ELSE '' END
       || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) THEN ',"content_preview":' || json_quote(NEW.content_preview) ELSE '' END
-      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) THEN ',"content":' || json_quote(NEW.content) ELSE '' END
       || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) AND NOT (OLD.payload IS NEW.payload AND (NEW.payload IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
         WHERE p.id = NEW.id AND p.tbl = 12 AND instr(p.columns, '"payload"') > 0)) THEN ',"payload":' || json_quote(NEW.payload) ELSE '' END
-      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(NEW.created_at) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(OLD.user_id) ELSE '' END
+      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(NEW.created_at) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) THEN ',"content":' || json_quote(NEW.content) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) AND NOT (OLD.vector IS NEW.vector AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 12 AND instr(p.columns, '"vector"') > 0)) THEN ',"vector":' || json_quote(hex(NEW.vector)) ELSE '' END, 2) || '}', '{' || substr(CASE WHEN OLD.user_id IS NOT NEW.user_id THEN ',"user_id":' || json_quote(OLD.user_id) ELSE '' END
       || CASE WHEN OLD.collection IS NOT NEW.collection THEN ',"collection":' || json_quote(OLD.collection) ELSE '' END
       || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) THEN ',"model":' || json_quote(OLD.model) ELSE '' END
       || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) THEN ',"dimension":' || json_quote(OLD.dimension) ELSE '' END
-      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) AND NOT (OLD.vector IS NEW.vector AND EXISTS (SELECT 1 FROM sync_placeholder p
-        WHERE p.id = NEW.id AND p.tbl = 12 AND instr(p.columns, '"vector"') > 0)) THEN ',"vector":' || json_quote(hex(OLD.vector)) ELSE '' END
       || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) THEN ',"content_preview":' || json_quote(OLD.content_preview) ELSE '' END
-      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) THEN ',"content":' || json_quote(OLD.content) ELSE '' END
       || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) AND NOT (OLD.payload IS NEW.payload AND (NEW.payload IS '{"$agentdb":"value cannot be represented here"}') AND EXISTS (SELECT 1 FROM sync_placeholder p
         WHERE p.id = NEW.id AND p.tbl = 12 AND instr(p.columns, '"payload"') > 0)) THEN ',"payload":' || json_quote(OLD.payload) ELSE '' END
-      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END, 2) || '}', 1, NULL);
+      || CASE WHEN OLD.created_at IS NOT NEW.created_at THEN ',"created_at":' || json_quote(OLD.created_at) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) THEN ',"content":' || json_quote(OLD.content) ELSE '' END
+      || CASE WHEN (OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload) AND NOT (OLD.vector IS NEW.vector AND EXISTS (SELECT 1 FROM sync_placeholder p
+        WHERE p.id = NEW.id AND p.tbl = 12 AND instr(p.columns, '"vector"') > 0)) THEN ',"vector":' || json_quote(hex(OLD.vector)) ELSE '' END, 2) || '}', 1, NULL);
 END;
 
 CREATE TRIGGER embeddings_capture_delete AFTER DELETE ON embeddings WHEN (SELECT applying FROM sync_state) = 0
 BEGIN
     INSERT INTO sync_base (id, tbl, image)
-    SELECT OLD.id, 12, json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'vector', hex(OLD.vector), 'content_preview', OLD.content_preview, 'content', OLD.content, 'payload', OLD.payload, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id AND b.tbl = 12)
+    SELECT OLD.id, 12, json_object('id', OLD.id, 'user_id', OLD.user_id, 'collection', OLD.collection, 'model', OLD.model, 'dimension', OLD.dimension, 'content_preview', OLD.content_preview, 'payload', OLD.payload, 'created_at', OLD.created_at, 'updated_at', OLD.updated_at, 'content', OLD.content, 'vector', hex(OLD.vector)) WHERE NOT EXISTS (SELECT 1 FROM sync_base b WHERE b.id = OLD.id AND b.tbl = 12)
       AND NOT EXISTS (SELECT 1 FROM sync_log l WHERE l.id = OLD.id AND l.tbl = 12);
     INSERT INTO sync_log (tx, tbl, id, op, patch, before, pushed, ref)
     VALUES ((SELECT tx FROM sync_state), 12, OLD.id, 'delete', NULL, NULL, NOT ((OLD.user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users p WHERE p.id = OLD.user_id))), NULL);
 END;
 
-CREATE TRIGGER update_embeddings_updated_at AFTER UPDATE OF id, user_id, collection, model, dimension, vector, content_preview, content, payload, created_at ON embeddings WHEN NEW.updated_at IS OLD.updated_at AND (SELECT applying FROM sync_state) = 0 AND NEW.updated_at IS NOT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AND (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.vector IS NOT NEW.vector OR OLD.content_preview IS NOT NEW.content_preview OR OLD.content IS NOT NEW.content OR OLD.payload IS NOT NEW.payload OR OLD.created_at IS NOT NEW.created_at)
+CREATE TRIGGER update_embeddings_updated_at AFTER UPDATE OF id, user_id, collection, model, dimension, content_preview, payload, created_at, content, vector ON embeddings WHEN NEW.updated_at IS OLD.updated_at AND (SELECT applying FROM sync_state) = 0 AND NEW.updated_at IS NOT strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') AND (OLD.id IS NOT NEW.id OR OLD.user_id IS NOT NEW.user_id OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.dimension IS NOT NEW.dimension OR OLD.content_preview IS NOT NEW.content_preview OR OLD.payload IS NOT NEW.payload OR OLD.created_at IS NOT NEW.created_at OR OLD.content IS NOT NEW.content OR OLD.vector IS NOT NEW.vector)
 BEGIN
     UPDATE embeddings SET updated_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') WHERE id = NEW.id;
 END;
