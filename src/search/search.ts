@@ -54,7 +54,8 @@ export class Search {
     const plans: VectorPlan[] = []
     for (const source of sources)
       found.push(...(await this.#candidates(source, plan, probe, plans)))
-    const results = this.#results(found.toSorted(better), plan)
+    // One reading, since each statement on its own would take and give back the lock of the file.
+    const results = this.#connection.reading(() => this.#results(found.toSorted(better), plan))
     return {
       results: plan.highlight === undefined ? results : this.#highlighted(results, plan),
       plans,

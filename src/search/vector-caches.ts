@@ -78,8 +78,10 @@ export class VectorCaches {
       `SELECT c.id, c.seq, e.collection, e.model, e.dimension, e.vector
       FROM embedding_changes c LEFT JOIN embeddings e ON e.id = c.id
       WHERE c.seq > ? ORDER BY c.seq LIMIT ${CHANGES_MAX}`,
-      this.#watermark,
+      before,
     )
+    // What is forgotten goes with a change; where none came, none was.
+    if (changes.length === 0) return false
     for (const change of changes) {
       this.#take(change)
       this.#watermark = change.seq

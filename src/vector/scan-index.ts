@@ -168,7 +168,9 @@ export class ScanIndex {
     const rows = among === undefined || isTest ? undefined : this.#rowsOf(among)
     const accepts = isTest ? (row: number): boolean => among(this.#ids[row] as string) : undefined
     const candidates = new Candidates(k, accepts)
-    this.#compareCodes(query, rows, candidates)
+    // Codes leave nothing out of what is wanted whole.
+    if (rows !== undefined && rows.length <= k) for (const row of rows) candidates.offer(row, 0, Infinity)
+    else this.#compareCodes(query, rows, candidates)
     return { ...this.#rescore(query, k, candidates), scanned: rows?.length ?? this.size }
   }
 
