@@ -16,7 +16,7 @@ import { hasPendingStatistics, pendingStatistics, withStatistics } from './pendi
 import { namesAt, PlaceholderMarks } from './placeholder-marks.ts'
 import { rowReader } from './received-row.ts'
 import { keyOf, type RowRef } from './row-ref.ts'
-import { RowWriter } from './row-writer.ts'
+import { ROWS_AT_ONCE, RowWriter } from './row-writer.ts'
 import { isHealing, savePosition } from './store-position.ts'
 import { sweepStubs } from './stubs.ts'
 
@@ -109,6 +109,7 @@ class BatchApplication {
     this.#hasPending = this.#writer.holdsAny('sync_log')
     this.#hasBases = this.#writer.holdsAny('sync_base')
     if (this.#hasBases) this.#enqueueUncaused()
+    this.#insertRuns()
     this.#settleAll()
     this.#settleReferences()
     if (this.#referencesChanged) sweepStubs(this.#connection, this.#writer)
@@ -227,15 +228,50 @@ class BatchApplication {
     if (row !== undefined) this.#enqueue({ table: mustTable('conversations'), id: row.ref })
   }
 
-  /** The most of a first sync: a row that is not here, and nothing is pending. */
-  #insertNew(ref: RowRef): boolean {
+  /** Of a scope that is read where nothing is pending, rows may go in without being looked for. */
+  get #takesNewRows(): boolean {
     if (this.#batch.page === null || this.#hasPending || this.#hasBases) return false
-    if (this.#acknowledged.size > 0 || this.#version < SCHEMA_VERSION) return false
+    return this.#acknowledged.size === 0 && this.#version >= SCHEMA_VERSION
+  }
+
+  /** The most of a first sync, many rows a statement; those that it does not take stay in the queue. */
+  #insertRuns(): void {
+    const runs = new Map<TableDefinition, RowRef[]>()
+    for (const ref of this.#takesNewRows ? this.#queue.values() : []) {
+      const run = runs.get(ref.table) ?? []
+      runs.set(ref.table, run)
+      if (run.push(ref) < ROWS_AT_ONCE) continue
+      this.#insertRun(ref.table, run)
+      runs.delete(ref.table)
+    }
+  }
+
+  #insertRun(table: TableDefinition, refs: readonly RowRef[]): void {
+    const rows: StoredRow[] = []
+    for (const ref of refs) {
+      const row = this.#incoming.get(keyOf(ref))
+      if (row == null) return
+      rows.push(row)
+    }
+    if (!this.#writer.insertAllNew(table, rows)) return
+    for (const [i, ref] of refs.entries()) {
+      this.#queue.delete(keyOf(ref))
+      this.#noteNew(ref, rows[i])
+    }
+  }
+
+  /** A row that is not here, and nothing is pending. */
+  #insertNew(ref: RowRef): boolean {
+    if (!this.#takesNewRows) return false
     const row = this.#incoming.get(keyOf(ref))
     if (row == null || !this.#writer.insertNew(ref.table, row)) return false
-    this.#note(ref, 'insert')
-    this.#touched.set(keyOf(ref), { ref, row })
+    this.#noteNew(ref, row)
     return true
+  }
+
+  #noteNew(ref: RowRef, row: StoredRow | undefined): void {
+    this.#note(ref, 'insert')
+    this.#touched.set(keyOf(ref), { ref, ...(row && { row }) })
   }
 
   /** The authoritative image; undefined where the row is not the centre's to tell (audit rows of our own). */

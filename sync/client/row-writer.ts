@@ -2,6 +2,9 @@ import type { Stored, StoredRow } from '../../schema/codec.ts'
 import { agentColumns, references, type TableDefinition } from '../../schema/define.ts'
 import type { Connection } from '../../src/internal-for-sync.ts'
 
+/** Rows of one statement where nothing is in their way: SQLite keeps what a statement changes until it ends, page by page. */
+export const ROWS_AT_ONCE = 32
+
 /** Why a row did not fit the local constraints. */
 export type Misfit =
   | { readonly kind: 'unique'; readonly others: readonly string[] }
@@ -47,6 +50,20 @@ export class RowWriter {
     this.unmarkStub(table, id)
     this.#existing.clear()
     return this.#connection.run(statementsOf(table).remove, id) > 0
+  }
+
+  /** Writes {@link ROWS_AT_ONCE} rows that are not here and that nothing is in the way of; false without any of them. */
+  insertAllNew(table: TableDefinition, rows: readonly StoredRow[]): boolean {
+    try {
+      this.#connection.run(
+        statementsOf(table).insertAllNew,
+        ...rows.flatMap((row) => valuesOf(table, row)),
+      )
+      return true
+    } catch (error) {
+      if (isMisfit(error) || isTaken(error)) return false
+      throw error
+    }
   }
 
   /** Writes a row that is not here and that nothing is in the way of; false without it. */
@@ -141,6 +158,7 @@ interface Statements {
   readonly remove: string
   readonly upsert: string
   readonly insertNew: string
+  readonly insertAllNew: string
 }
 
 const statements = new WeakMap<TableDefinition, Statements>()
@@ -153,13 +171,15 @@ function statementsOf(table: TableDefinition): Statements {
   const names = agentColumns(table)
   const rest = names.filter((name) => name !== 'id')
   const pointers = ['id', ...references(table).map(({ column }) => column)]
-  const insert = `INSERT INTO ${t} (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})`
+  const values = `(${names.map(() => '?').join(', ')})`
+  const insert = `INSERT INTO ${t} (${names.join(', ')}) VALUES ${values}`
   const made: Statements = {
     read: `SELECT ${names.join(', ')} FROM ${t} WHERE id = ?`,
     readReferences: `SELECT ${pointers.join(', ')} FROM ${t} WHERE id = ?`,
     exists: `SELECT 1 FROM ${t} WHERE id = ?`,
     remove: `DELETE FROM ${t} WHERE id = ?`,
     insertNew: `${insert} ON CONFLICT DO NOTHING`,
+    insertAllNew: `${insert}${`, ${values}`.repeat(ROWS_AT_ONCE - 1)}`,
     upsert: `${insert}
       ON CONFLICT (id) DO UPDATE SET ${rest.map((name) => `${name} = excluded.${name}`).join(', ')}`,
   }
@@ -169,6 +189,12 @@ function statementsOf(table: TableDefinition): Statements {
 
 const valuesOf = (table: TableDefinition, row: StoredRow): Stored[] =>
   agentColumns(table).map((name) => row[name] ?? null)
+
+/** Whether the id or another unique key is another row's. */
+const isTaken = (error: unknown): boolean =>
+  ['SQLITE_CONSTRAINT_PRIMARYKEY', 'SQLITE_CONSTRAINT_UNIQUE'].includes(
+    String((error as { code?: unknown }).code),
+  )
 
 /** Whether the row's own values are refused, rather than the writing. */
 const isMisfit = (error: unknown): boolean =>
