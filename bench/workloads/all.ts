@@ -13,7 +13,7 @@ import { vectorCentre } from './vector-centre.ts'
 import { vectorExact } from './vector-exact.ts'
 import { vectorScan } from './vector-scan.ts'
 import { vectorGraph } from './vector-graph.ts'
-import { vectorMillion } from './vector-million.ts'
+import { vectorGraphMillion, vectorStoresMillion } from './vector-million.ts'
 import { vectorStores } from './vector-stores.ts'
 import { wire } from './wire.ts'
 import type { Workload } from './workload.ts'
@@ -30,7 +30,8 @@ export const workloads: readonly Workload[] = [
   vectorScan,
   vectorGraph,
   vectorStores,
-  vectorMillion,
+  vectorGraphMillion,
+  vectorStoresMillion,
   vectorCentre,
   pushRate,
   agentLatency,
