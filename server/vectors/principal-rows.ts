@@ -45,8 +45,6 @@ export interface Candidate {
   readonly id: string
   /** Another one whenever the row has changed. */
   readonly version: string
-  /** Null where no words are looked for. */
-  readonly text: string | null
   readonly payload: unknown
 }
 
@@ -58,10 +56,7 @@ export async function candidates(
   session: Session,
   { collection, model, dimension }: VectorSpace,
   filter: RowFilter,
-  {
-    among,
-    hasWords,
-  }: { readonly among: readonly string[] | undefined; readonly hasWords: boolean },
+  among: readonly string[] | undefined,
 ): Promise<Candidate[]> {
   const parameters: unknown[] = [collection, model, dimension]
   const conditions = [...filter.keywords].map(([name, values]) => {
@@ -76,7 +71,7 @@ export async function candidates(
     conditions.push(`AND e.id = ANY ($${parameters.length}::uuid[])`)
   }
   const { rows } = await session.query<Candidate>(
-    `SELECT e.id, e.updated_at::text AS version, ${hasWords ? textOf('e') : 'NULL'} AS text, e.payload FROM embeddings e
+    `SELECT e.id, e.updated_at::text AS version, e.payload FROM embeddings e
     WHERE e.collection = $1 AND e.model = $2 AND e.dimension = $3 ${conditions.join(' ')} ORDER BY e.id`,
     parameters,
   )
@@ -92,6 +87,18 @@ export async function readVectors(
     [ids],
   )
   return rows
+}
+
+/** What words are looked for in, as far as it is long. */
+export async function readTexts(
+  session: Session,
+  ids: readonly string[],
+): Promise<Map<string, string | null>> {
+  const { rows } = await session.query<{ id: string; text: string | null }>(
+    `SELECT e.id, ${textOf('e')} AS text FROM embeddings e WHERE e.id = ANY ($1::uuid[])`,
+    [ids],
+  )
+  return new Map(rows.map(({ id, text }) => [id, text]))
 }
 
 /** Whether the caller has any vector of a space. */
