@@ -21,6 +21,9 @@ export function canonicalTimestamp(value: unknown): string {
   }
   if (typeof value !== 'string') throw new ValueProblem('is not an ISO-8601 time')
   if (isCanonicalTimestamp(value)) return value
+  const utc = postgresPlainDay.exec(value)
+  if (utc !== null && !value.startsWith('0000'))
+    return `${value.slice(0, 10)}T${value.slice(11, 19)}.${(utc[1] ?? '').padEnd(6, '0')}Z`
   const match = iso.exec(value)
   if (match === null) throw new ValueProblem('is not an ISO-8601 time')
   const [, year, month, day, hour = '00', minute = '00', second = '00', fraction = '', zone = 'Z'] =
@@ -39,6 +42,9 @@ const canonical = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$/
 
 /** Of those, the ones whose day every month has: no calendar needed. */
 const plainDay = /^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d/
+
+/** As PostgreSQL's JSON has it: most of what the centre reads. */
+const postgresPlainDay = new RegExp(`${plainDay.source}(?:\\.(\\d{1,6}))?\\+00:00$`)
 
 const canonicalPlainDay = new RegExp(`${plainDay.source}\\.\\d{6}Z$`)
 

@@ -54,11 +54,11 @@ export class RowWriter {
 
   /** Writes {@link ROWS_AT_ONCE} rows that are not here and that nothing is in the way of; false without any of them. */
   insertAllNew(table: TableDefinition, rows: readonly StoredRow[]): boolean {
+    const names = agentColumns(table)
+    const values: Stored[] = []
+    for (const row of rows) for (const name of names) values.push(row[name] ?? null)
     try {
-      this.#connection.run(
-        statementsOf(table).insertAllNew,
-        ...rows.flatMap((row) => valuesOf(table, row)),
-      )
+      this.#connection.prepare(statementsOf(table).insertAllNew).run(values)
       return true
     } catch (error) {
       if (isMisfit(error) || isTaken(error)) return false
