@@ -152,7 +152,7 @@ function build(engine: EngineName, { stored, probes, fresh }: VectorData): Built
   return {
     name: nameOf(engine),
     buildTiming: { ms, cpuMs: (user + system) / 1000 },
-    bytes: Math.max(1, residentBytes() - bytesBefore),
+    bytes: residentBytes() - bytesBefore,
     find: (ef) => Array.from({ length: probes.count }, (_, n) => search(n, ef)),
     query: (ef) => ({ run: (n) => graph.search(probes.row(n), K, ef) }),
     add: { run: (n) => graph.set(`v${stored.count + n}`, 1, fresh.row(n)) },

@@ -95,15 +95,21 @@ export function memoryRow(
     p50: bytes,
     p95: bytes,
   })
+  const name = rowName({ measure, size }, ours.name, theirs.name)
+  const targets: readonly Target[] = [{ metric: 'ratio', limit }]
+  // What the process is given for one may have been freed by another before.
+  const untold = [ours, theirs].find(({ bytes }) => bytes <= 0)
+  if (untold !== undefined)
+    return { kind: 'skipped', name, targets, reason: `the process did not grow for ${untold.name}` }
   return measuredRow({
-    name: rowName({ measure, size }, ours.name, theirs.name),
+    name,
     unit: 'bytes',
     samples: [ours.bytes],
     ratio: {
       value: ours.bytes / theirs.bytes,
       against: `${theirs.name} (${(theirs.bytes / 1e6).toFixed(1)} MB)`,
     },
-    targets: [{ metric: 'ratio', limit }],
+    targets,
     note,
     points: [point(ours), point(theirs)],
   })

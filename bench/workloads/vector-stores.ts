@@ -212,7 +212,7 @@ async function fill(store: StorePeer, { stored, fresh }: VectorData): Promise<Fi
   else await store.search(fresh.row(0), K)
   const ms = performance.now() - startedAt
   const { user, system } = process.cpuUsage(cpuBefore)
-  const bytes = Math.max(1, residentBytes() - bytesBefore)
+  const bytes = residentBytes() - bytesBefore
   return { store, fillTiming: { ms: [ms], cpuMs: (user + system) / 1000 }, bytes }
 }
 
