@@ -169,7 +169,8 @@ export class ScanIndex {
     const accepts = isTest ? (row: number): boolean => among(this.#ids[row] as string) : undefined
     const candidates = new Candidates(k, accepts)
     // Codes leave nothing out of what is wanted whole.
-    if (rows !== undefined && rows.length <= k) for (const row of rows) candidates.offer(row, 0, Infinity)
+    if (rows !== undefined && rows.length <= k)
+      for (const row of rows) candidates.offer(row, 0, Infinity)
     else this.#compareCodes(query, rows, candidates)
     return { ...this.#rescore(query, k, candidates), scanned: rows?.length ?? this.size }
   }
