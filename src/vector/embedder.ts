@@ -23,8 +23,8 @@ export const HASHING_DIMENSION = 384
 export const hashingEmbedder: Embedder = {
   model: `hashing-${HASHING_DIMENSION}`,
   embed: (texts) => texts.map(hashText),
-  // It knows what words know, less well: chosen on LoCoMo, see docs/decisions/0011.
-  vectorWeight: 0.05,
+  // It knows what words know, less well: it orders what they leave equal or do not find (docs/decisions/0011).
+  vectorWeight: 1e-9,
 }
 
 const word = /[\p{L}\p{N}_]+/gu

@@ -51,6 +51,17 @@ describe('hybrid search with the built-in embedder', () => {
     expect(hybrid.hits).toBeGreaterThan(vectors.hits)
   })
 
+  test('never changes the order that words give, and has what they do not find after it', async () => {
+    for (const [text] of questions) {
+      const words = await db.search({ collection, text, k: 24, mode: 'text' })
+      const hybrid = await db.search({ collection, text, k: 24 })
+      expect(hybrid.length).toBeGreaterThan(words.length)
+      expect(hybrid.slice(0, words.length).map(({ textScore }) => textScore)).toEqual(
+        words.map(({ textScore }) => textScore),
+      )
+    }
+  })
+
   test('finds something where no word matches', async () => {
     expect(await db.search({ collection, text: 'rollbacks?', mode: 'text' })).not.toEqual([])
     expect(await db.search({ collection, text: 'roolback', mode: 'text' })).toEqual([])
