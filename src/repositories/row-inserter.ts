@@ -2,6 +2,7 @@ import type { Stored } from '../../schema/codec.ts'
 import { agentColumns, references, type TableDefinition } from '../../schema/define.ts'
 import type { Connection, Statement } from '../sqlite/connection.ts'
 import { isConstraintError } from '../sqlite/errors.ts'
+import { insertText, ROWS_AT_ONCE } from '../sqlite/insert-text.ts'
 
 /** A row to be inserted: values of all columns, in their order. */
 export interface InsertedRow {
@@ -9,9 +10,6 @@ export interface InsertedRow {
   /** What the program gave, for the error that names it. */
   readonly input: Readonly<Record<string, unknown>>
 }
-
-/** Rows of one statement. SQLite saves each page that a statement changes, so that it can be undone: once for all of them. */
-const ROWS_AT_ONCE = 32
 
 /** Inserts rows of a table, one by one or many a statement. What fails fails for the row whose fault it is. */
 export class RowInserter {
@@ -81,11 +79,8 @@ export class RowInserter {
   }
 
   #prepare(rows: number): Statement {
-    const names = agentColumns(this.#table)
-    const values = `(${names.map(() => '?').join(', ')})`
-    return this.#connection.prepareOwn(
-      `INSERT INTO ${this.#table.name} (${names.join(', ')}) VALUES ${Array.from({ length: rows }, () => values).join(', ')}`,
-    )
+    const text = insertText(this.#table.name, agentColumns(this.#table), rows)
+    return this.#connection.prepareOwn(text)
   }
 }
 

@@ -3,7 +3,7 @@ import { agentColumns, mustColumn, references, type TableDefinition } from '../.
 import { loggedMutations } from '../../schema/sqlite/logged-images.ts'
 import { mustTable, referencesTo, tableOfNumber } from '../../schema/tables.ts'
 import { SCHEMA_VERSION } from '../../schema/version.ts'
-import type { Connection, Identity } from '../../src/internal-for-sync.ts'
+import { ROWS_AT_ONCE, type Connection, type Identity } from '../../src/internal-for-sync.ts'
 import { sameStored } from '../merge/merge-update.ts'
 import type { PullResponse } from '../protocol/messages.ts'
 import { acknowledge, mustBeOurWatermark } from './acknowledge.ts'
@@ -16,7 +16,7 @@ import { hasPendingStatistics, pendingStatistics, withStatistics } from './pendi
 import { namesAt, PlaceholderMarks } from './placeholder-marks.ts'
 import { rowReader } from './received-row.ts'
 import { keyOf, type RowRef } from './row-ref.ts'
-import { ROWS_AT_ONCE, RowWriter } from './row-writer.ts'
+import { RowWriter } from './row-writer.ts'
 import { isHealing, savePosition } from './store-position.ts'
 import { sweepStubs } from './stubs.ts'
 

@@ -1,9 +1,6 @@
 import type { Stored, StoredRow } from '../../schema/codec.ts'
 import { agentColumns, references, type TableDefinition } from '../../schema/define.ts'
-import type { Connection } from '../../src/internal-for-sync.ts'
-
-/** Rows of one statement where nothing is in their way: SQLite keeps what a statement changes until it ends, page by page. */
-export const ROWS_AT_ONCE = 32
+import { insertText, ROWS_AT_ONCE, type Connection } from '../../src/internal-for-sync.ts'
 
 /** Why a row did not fit the local constraints. */
 export type Misfit =
@@ -171,15 +168,14 @@ function statementsOf(table: TableDefinition): Statements {
   const names = agentColumns(table)
   const rest = names.filter((name) => name !== 'id')
   const pointers = ['id', ...references(table).map(({ column }) => column)]
-  const values = `(${names.map(() => '?').join(', ')})`
-  const insert = `INSERT INTO ${t} (${names.join(', ')}) VALUES ${values}`
+  const insert = insertText(t, names, 1)
   const made: Statements = {
     read: `SELECT ${names.join(', ')} FROM ${t} WHERE id = ?`,
     readReferences: `SELECT ${pointers.join(', ')} FROM ${t} WHERE id = ?`,
     exists: `SELECT 1 FROM ${t} WHERE id = ?`,
     remove: `DELETE FROM ${t} WHERE id = ?`,
     insertNew: `${insert} ON CONFLICT DO NOTHING`,
-    insertAllNew: `${insert}${`, ${values}`.repeat(ROWS_AT_ONCE - 1)}`,
+    insertAllNew: insertText(t, names, ROWS_AT_ONCE),
     upsert: `${insert}
       ON CONFLICT (id) DO UPDATE SET ${rest.map((name) => `${name} = excluded.${name}`).join(', ')}`,
   }
