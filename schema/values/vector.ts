@@ -34,6 +34,13 @@ export function decodeVector(bytes: Uint8Array): Float32Array {
   return vector
 }
 
+/** The vector of stored bytes, to be read at once: it shares their memory where that can be. */
+export function viewVector(bytes: Uint8Array): Float32Array {
+  const isAligned = bytes.byteOffset % 4 === 0 && bytes.byteLength % 4 === 0
+  if (!IS_LITTLE_ENDIAN || !isAligned) return decodeVector(bytes)
+  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
+}
+
 const IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
 /** The exponent of a float as it lies in memory: only NaN and the infinities have all of it set. */

@@ -121,8 +121,7 @@ async function refreshVectors(
   const now = new Map(changed.map(({ id, version }) => [id, version]))
   for (const { id, vector } of await readVectors(session, [...now.keys()])) {
     // What SQL at the centre may have written there is no vector.
-    if (vector.length !== index.dimension || !vector.every(Number.isFinite)) index.delete(id)
-    else index.set(id, vector)
+    if (!index.trySet(id, vector)) index.delete(id)
     versions.set(id, now.get(id) ?? '')
   }
 }

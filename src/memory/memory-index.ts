@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { polarities, type Polarity } from '../../schema/tables/memory.ts'
-import { decodeVector } from '../../schema/values/vector.ts'
+import { vectorProblem, viewVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import { forgottenUpTo, goneFrom } from '../sqlite/forgotten-changes.ts'
 import { ScanIndex } from '../vector/scan-index.ts'
@@ -99,7 +99,8 @@ export class MemoryIndex {
 
   #remember({ id, record_id: recordId, polarity, model, superseded_by, vector }: Change): void {
     if (recordId === null || polarity === null || model === null || vector === null) return
-    if (superseded_by !== null) return
+    // Raw SQL may write what the repository refuses; such a row is no reason to remember nothing at all.
+    if (superseded_by !== null || vectorProblem(vector) !== undefined) return
     const place = placeOf(model, polarity, vector.byteLength / 4)
     const digest = createHash('sha1').update(vector).digest('base64')
     const key = `${recordId} ${digest} ${place}`
@@ -110,7 +111,7 @@ export class MemoryIndex {
         index = new ScanIndex(vector.byteLength / 4)
         this.#indexes.set(place, index)
       }
-      index.set(key, decodeVector(vector))
+      index.set(key, viewVector(vector))
       entry = { key, recordId, index, itemIds: new Set() }
       this.#entries.set(key, entry)
     }

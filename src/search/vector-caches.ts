@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Collection } from '../../schema/tables/embeddings.ts'
-import { decodeVector, vectorProblem } from '../../schema/values/vector.ts'
+import { decodeVector, viewVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import { forgottenUpTo, goneFrom } from '../sqlite/forgotten-changes.ts'
 import { ScanIndex } from '../vector/scan-index.ts'
@@ -109,8 +109,7 @@ export class VectorCaches {
     if (!isThere) return
     const { scan } = this.#cache(collection, model, dimension)
     // Raw SQL may write what the repository refuses; such a row is no reason to find nothing at all.
-    if (vectorProblem(vector) === undefined) scan.set(id, decodeVector(vector))
-    else scan.delete(id)
+    if (!scan.trySet(id, viewVector(vector))) scan.delete(id)
   }
 
   #cache(collection: Collection, model: string, dimension: number): VectorCache {

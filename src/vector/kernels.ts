@@ -1,4 +1,5 @@
 import { AgentDBError } from '../../schema/errors.ts'
+import { measure, quantize, type Measure, type Steps } from './codes.ts'
 import { scanModule } from './wasm/scan-module.ts'
 
 /**
@@ -27,6 +28,10 @@ export interface Kernels {
   ): void
   /** Dot product of float32 with float64, summed in float64; `length` is a multiple of 4. */
   dot(vector: number, query: number, length: number): number
+  /** Of float32 components; `length` is a multiple of 4, `scratch` has 16 bytes. */
+  measure(vector: number, length: number, scratch: number): Measure
+  /** Writes the int8 codes of float32 components; gives the sum of the squares of what they leave. `length` is a multiple of 8. */
+  encode(vector: number, length: number, codes: number, steps: Steps): number
 }
 
 const PAGE = 65_536
@@ -68,10 +73,16 @@ function compiled(): Compiled | null {
   return shared
 }
 
-interface Exports {
-  readonly scan: Kernels['scan']
-  readonly gather: Kernels['gather']
-  readonly dot: Kernels['dot']
+interface Exports extends Pick<Kernels, 'scan' | 'gather' | 'dot'> {
+  measure(vector: number, length: number, out: number): void
+  encode(
+    vector: number,
+    length: number,
+    codes: number,
+    toUnit: number,
+    toCode: number,
+    scale: number,
+  ): number
 }
 
 class WasmKernels implements Kernels {
@@ -80,11 +91,13 @@ class WasmKernels implements Kernels {
   readonly gather: Kernels['gather']
   readonly dot: Kernels['dot']
   readonly #memory: WasmMemory
+  readonly #exports: Exports
 
   constructor({ api, module }: Compiled) {
     this.#memory = new api.Memory({ initial: 1 })
     const instance = new api.Instance(module, { env: { memory: this.#memory } })
-    const { scan, gather, dot } = instance.exports as Exports
+    this.#exports = instance.exports as Exports
+    const { scan, gather, dot } = this.#exports
     this.scan = scan
     this.gather = gather
     this.dot = dot
@@ -92,6 +105,17 @@ class WasmKernels implements Kernels {
 
   get buffer(): ArrayBuffer {
     return this.#memory.buffer
+  }
+
+  measure(vector: number, length: number, scratch: number): Measure {
+    this.#exports.measure(vector, length, scratch)
+    const [squares = 0, largest = 0] = new Float64Array(this.buffer, scratch, 2)
+    return { squares, largest }
+  }
+
+  encode(vector: number, length: number, codes: number, steps: Steps): number {
+    const { toUnit, toCode, scale } = steps
+    return this.#exports.encode(vector, length, codes, toUnit, toCode, scale)
   }
 
   /** Growing moves nothing and untouched pages cost nothing: an eighth more each time. */
@@ -152,6 +176,15 @@ export class JavaScriptKernels implements Kernels {
     let sum = 0
     for (let i = 0; i < length; i++) sum += (components[i] as number) * (probe[i] as number)
     return sum
+  }
+
+  measure(vector: number, length: number): Measure {
+    return measure(new Float32Array(this.buffer, vector, length))
+  }
+
+  encode(vector: number, length: number, codes: number, steps: Steps): number {
+    const components = new Float32Array(this.buffer, vector, length)
+    return quantize(components, new Int8Array(this.buffer, codes, length), steps)
   }
 
   #codeDot(row: number, stride: number, query: number): number {

@@ -1,7 +1,7 @@
 import { AgentDBError, preview } from '../../schema/errors.ts'
 import { DIMENSION_MAX } from '../../schema/values/vector.ts'
 import { KthLargest } from './best-k.ts'
-import { encode, encodeQuery, SLACK } from './codes.ts'
+import { encodeQuery, errorOf, LEVELS, SLACK, stepsOf } from './codes.ts'
 import { newKernels, type Kernels } from './kernels.ts'
 import type { Neighbour } from './neighbour.ts'
 import { OriginalVectors } from './original-vectors.ts'
@@ -109,20 +109,41 @@ export class ScanIndex {
    * @throws AgentDBError `INVALID_VALUE` for NaN, infinities and other dimensions, `INDEX_FULL`; nothing has changed then
    */
   set(id: string, vector: Float32Array): void {
-    this.#mustFit(vector)
+    if (!this.trySet(id, vector)) this.#mustFit(vector)
+  }
+
+  /** As {@link set}; false, and nothing has changed, where the vector has NaN, an infinity or another dimension. */
+  trySet(id: string, vector: Float32Array): boolean {
+    const { dimension } = this
+    if (vector.length !== dimension) return false
     const row = this.#rows.get(id) ?? this.#ids.length
-    this.#kernels.ensure(this.#at.codes + (row + 1) * this.#stride)
+    const kernels = this.#kernels
+    const { codes, vector: at, numbers } = this.#at
+    const stride = this.#stride
+    kernels.ensure(codes + (row + 1) * stride)
+    new Float32Array(kernels.buffer, at, dimension).set(vector)
+    const measured = kernels.measure(at, stride, numbers)
+    const { squares } = measured
+    if (!Number.isFinite(squares)) return false
     this.#originals.set(row, vector)
     this.#growNumbers(row + 1)
-    const codes = new Int8Array(this.#kernels.buffer, this.#addressOf(row), this.dimension)
-    const { norm, scale, error } = encode(vector, codes)
-    this.#norms[row] = norm
-    this.#scales[row] = scale
-    this.#errors[row] = error
+    const address = this.#addressOf(row)
+    const hasDirection = squares > 0
+    if (hasDirection) {
+      const steps = stepsOf(measured, LEVELS)
+      this.#errors[row] = errorOf(kernels.encode(at, stride, address, steps))
+      this.#scales[row] = steps.scale
+    } else {
+      new Int8Array(kernels.buffer, address, stride).fill(0)
+      this.#errors[row] = 0
+      this.#scales[row] = 0
+    }
+    this.#norms[row] = Math.sqrt(squares)
     if (row === this.#ids.length) {
       this.#ids.push(id)
       this.#rows.set(id, row)
     }
+    return true
   }
 
   /** The last row takes the place of the one that goes. */
@@ -271,13 +292,18 @@ interface Layout {
   readonly query: number
   readonly out: number
   readonly rows: number
+  /** A vector as it was given, zeros at the end. */
+  readonly vector: number
+  readonly numbers: number
   readonly codes: number
 }
 
 function layout(stride: number): Layout {
   const out = 2 * stride
   const rows = out + 4 * BLOCK
-  return { query: 0, out, rows, codes: rows + 4 * BLOCK }
+  const vector = rows + 4 * BLOCK
+  const numbers = vector + 4 * stride
+  return { query: 0, out, rows, vector, numbers, codes: numbers + 16 }
 }
 
 /** Rows that may be among the k best. */

@@ -310,6 +310,25 @@ describe('retrieval', () => {
     expect(known()).toEqual(ids.slice(6).toSorted())
   })
 
+  test.each(['query_vector', 'text_vector'])(
+    'finds the others where SQL wrote what is no %s',
+    async (column) => {
+      await using db = await openStore()
+      const append = async (title: string): Promise<string | undefined> => {
+        const items = [{ title, description: 'd', content: 'c' }]
+        const [item] = await db.memory.append({ query: 'q', polarity: 'success', items })
+        return item?.id
+      }
+      const [bad, good] = [await append('bad'), await append('good')]
+      connectionOf(db).run(
+        `UPDATE memory_items SET ${column} = CAST(x'0000c07f' || substr(${column}, 5) AS BLOB) WHERE id = ?`,
+        bad,
+      )
+      const by = column === 'query_vector' ? 'task' : 'text'
+      expect(await db.memory.retrieve({ query: 'q', by })).toMatchObject([{ id: good }])
+    },
+  )
+
   test.each<[Record<string, unknown>, string]>([
     [{}, 'query or embedding'],
     [{ query: 'a', embedding: Float32Array.of(1) }, 'one of them'],

@@ -2,7 +2,7 @@
  * Kernels of the exact scan, in AssemblyScript (TypeScript's syntax, WebAssembly's types). `npm run vectors:write`
  * compiles them into `scan-module.ts`. No allocation, no state: the caller lays out the memory and passes addresses.
  *
- * A vector is a row of int8 codes, padded with zeros to a multiple of 16. The query is int16 of the same length: the
+ * A vector is kept as a row of int8 codes, padded with zeros to a multiple of 16. The query is int16 of the same length: the
  * codes are widened to int16 on their way anyway, so eight more bits of the query cost nothing. The caller keeps the
  * query's levels so low that no sum leaves 32 bits.
  */
@@ -100,4 +100,69 @@ export function dot(vector: usize, query: usize, length: usize): f64 {
   }
   const sum = f64x2.add(even, odd)
   return f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1)
+}
+
+/**
+ * Sum of the squares of float32 components, and the largest of their magnitudes, both as float64 to `out`. One that is
+ * not finite makes the sum so. `length` is a multiple of 4.
+ */
+export function measure(vector: usize, length: usize, out: usize): void {
+  let even = f64x2.splat(0)
+  let odd = f64x2.splat(0)
+  let largest = f32x4.splat(0)
+  for (let i: usize = 0; i < length; i += 4) {
+    const four = v128.load(vector + 4 * i)
+    const low = f64x2.promote_low_f32x4(four)
+    const high = f64x2.promote_low_f32x4(v128.load64_zero(vector + 4 * i, 8))
+    even = f64x2.add(even, f64x2.mul(low, low))
+    odd = f64x2.add(odd, f64x2.mul(high, high))
+    largest = f32x4.pmax(largest, f32x4.abs(four))
+  }
+  const sum = f64x2.add(even, odd)
+  store<f64>(out, f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1))
+  const low = max(f32x4.extract_lane(largest, 0), f32x4.extract_lane(largest, 1))
+  const high = max(f32x4.extract_lane(largest, 2), f32x4.extract_lane(largest, 3))
+  store<f64>(out, max(low, high), 8)
+}
+
+/**
+ * Codes of float32 components: each times `toUnit`, then `toCode`, rounded. Gives the sum of the squares of what the codes,
+ * times `scale`, leave of them. `length` is a multiple of 8.
+ */
+export function encode(vector: usize, length: usize, codes: usize, toUnit: f64, toCode: f64, scale: f64): f64 {
+  const unit = f64x2.splat(toUnit)
+  const code = f64x2.splat(toCode)
+  const back = f64x2.splat(scale)
+  let rests = f64x2.splat(0)
+  for (let i: usize = 0; i < length; i += 8) {
+    const at = vector + 4 * i
+    const a = f64x2.mul(f64x2.promote_low_f32x4(v128.load64_zero(at)), unit)
+    const b = f64x2.mul(f64x2.promote_low_f32x4(v128.load64_zero(at, 8)), unit)
+    const c = f64x2.mul(f64x2.promote_low_f32x4(v128.load64_zero(at, 16)), unit)
+    const d = f64x2.mul(f64x2.promote_low_f32x4(v128.load64_zero(at, 24)), unit)
+    const codeA = f64x2.nearest(f64x2.mul(a, code))
+    const codeB = f64x2.nearest(f64x2.mul(b, code))
+    const codeC = f64x2.nearest(f64x2.mul(c, code))
+    const codeD = f64x2.nearest(f64x2.mul(d, code))
+    rests = f64x2.add(rests, squared(f64x2.sub(a, f64x2.mul(codeA, back))))
+    rests = f64x2.add(rests, squared(f64x2.sub(b, f64x2.mul(codeB, back))))
+    rests = f64x2.add(rests, squared(f64x2.sub(c, f64x2.mul(codeC, back))))
+    rests = f64x2.add(rests, squared(f64x2.sub(d, f64x2.mul(codeD, back))))
+    const words = i16x8.narrow_i32x4_s(integers(codeA, codeB), integers(codeC, codeD))
+    v128.store64_lane(codes + i, i8x16.narrow_i16x8_s(words, words), 0)
+  }
+  return f64x2.extract_lane(rests, 0) + f64x2.extract_lane(rests, 1)
+}
+
+// @ts-ignore: a decorator of AssemblyScript
+@inline
+function squared(numbers: v128): v128 {
+  return f64x2.mul(numbers, numbers)
+}
+
+/** Four whole numbers as int32. */
+// @ts-ignore: a decorator of AssemblyScript
+@inline
+function integers(low: v128, high: v128): v128 {
+  return v128.shuffle<i64>(i32x4.trunc_sat_f64x2_s_zero(low), i32x4.trunc_sat_f64x2_s_zero(high), 0, 2)
 }

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { AgentDBError } from '../../../schema/errors.ts'
-import { encode } from '../../../src/vector/codes.ts'
+import { LEVELS, measure, quantize, stepsOf } from '../../../src/vector/codes.ts'
 import { JavaScriptKernels, newKernels, type Kernels } from '../../../src/vector/kernels.ts'
 import type { Neighbour } from '../../../src/vector/neighbour.ts'
 import { ScanIndex, type ScanIndexOptions } from '../../../src/vector/scan-index.ts'
@@ -212,12 +212,14 @@ describe.each(engines)('a scan in %s', (_, kernels) => {
       })
     const cosines = (vector: Float32Array): { byCodes: number; exact: number } => {
       const codes = new Int8Array(dimension)
-      const { scale, norm } = encode(vector, codes)
+      const measured = measure(vector)
+      const steps = stepsOf(measured, LEVELS)
+      quantize(vector, codes, steps)
       const sum = (numbers: Iterable<number>): number => [...numbers].reduce((a, b) => a + b, 0)
       const length = Math.sqrt(dimension)
       return {
-        byCodes: (scale * sum(codes)) / length,
-        exact: sum(vector) / (norm * length),
+        byCodes: (steps.scale * sum(codes)) / length,
+        exact: sum(vector) / (Math.sqrt(measured.squares) * length),
       }
     }
     for (let found = 0; found < 20;) {
@@ -249,6 +251,47 @@ describe.each(engines)('a scan in %s', (_, kernels) => {
     expect(rescored).toBeLessThan(300)
   })
 })
+
+test('both engines make the same codes of a vector, and agree on what they leave', () => {
+  const length = 24
+  fc.assert(
+    fc.property(
+      fc.array(fc.float({ noNaN: true, noDefaultInfinity: true }), {
+        minLength: length,
+        maxLength: length,
+      }),
+      (components) => {
+        const [ours, theirs] = engines.map(([, kernels]) => {
+          const memory = kernels()
+          new Float32Array(memory.buffer, 0, length).set(components)
+          const measured = memory.measure(0, length, 256)
+          if (measured.squares === 0) return { measured }
+          const steps = stepsOf(measure(Float32Array.from(components)), LEVELS)
+          const rests = memory.encode(0, length, 512, steps)
+          return { measured, rests, codes: [...new Int8Array(memory.buffer, 512, length)] }
+        })
+        expect(ours?.measured.largest).toBe(theirs?.measured.largest)
+        const near = (a = 0, b = 0): boolean => Math.abs(a - b) <= 1e-12 * Math.abs(b)
+        expect(near(ours?.measured.squares, theirs?.measured.squares)).toBe(true)
+        expect(near(ours?.rests, theirs?.rests)).toBe(true)
+        expect(ours?.codes).toEqual(theirs?.codes)
+      },
+    ),
+    { numRuns: 500 },
+  )
+})
+
+test.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])(
+  'both engines measure a vector with %d as one that is not finite, wherever it is',
+  (bad) => {
+    for (const [, kernels] of engines)
+      for (let at = 0; at < 8; at++) {
+        const memory = kernels()
+        new Float32Array(memory.buffer, 0, 8).fill(1)[at] = bad
+        expect(Number.isFinite(memory.measure(0, 8, 256).squares)).toBe(false)
+      }
+  },
+)
 
 describe('a scan', () => {
   test('of nothing, of ids that are not there and with k beyond all gives what there is', () => {
