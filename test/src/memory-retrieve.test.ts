@@ -314,10 +314,10 @@ describe('retrieval', () => {
     'finds the others where SQL wrote what is no %s',
     async (column) => {
       await using db = await openStore()
-      const append = async (title: string): Promise<string | undefined> => {
+      const append = async (title: string): Promise<string> => {
         const items = [{ title, description: 'd', content: 'c' }]
         const [item] = await db.memory.append({ query: 'q', polarity: 'success', items })
-        return item?.id
+        return item?.id ?? ''
       }
       const [bad, good] = [await append('bad'), await append('good')]
       connectionOf(db).run(
