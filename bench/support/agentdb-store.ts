@@ -50,7 +50,7 @@ export class AgentDBStore implements StorePeer {
       const [plan] = plans
       if (plan === undefined) throw new Error('a search without a plan')
       this.#how = `${plan.method}${plan.ef === null ? '' : `, ef ${plan.ef}`}`
-      if (!this.#isBuilding() && !/(being|is) measured/.test(plan.reason)) return
+      if (!this.#isBuilding() && !/(being|is) (measured|read or written)/.test(plan.reason)) return
       do await setTimeout(20)
       while (this.#isBuilding())
     }

@@ -7,11 +7,13 @@ import { calibrate, CALIBRATION_QUERIES, efFor, type Calibration } from './ef-ca
 const K_STEPS = [10, 20, 50, 100, 200, 500, 1000]
 /** A graph that has grown or shrunk by more is measured anew. */
 const DRIFT = 0.2
+/** A measurement that failed is not tried again before. */
+const RETRY_MS = 5000
 
 interface State {
   /** The last that ended. */
   done?: Calibration
-  failure?: { readonly reason: string; readonly size: number }
+  failure?: { readonly reason: string; readonly at: number }
   isRunning: boolean
 }
 
@@ -46,11 +48,11 @@ export class GraphCalibrations {
     if (step === undefined) return `k = ${k} is more than a graph is asked for`
     const state = this.#stateOf(graph, step)
     const { done, failure } = state
-    const known = done?.size ?? failure?.size
-    const isStale = known === undefined || Math.abs(graph.size - known) > DRIFT * known
+    const isStale = done === undefined || Math.abs(graph.size - done.size) > DRIFT * done.size
+    const isDue = failure === undefined || performance.now() - failure.at >= RETRY_MS
     const asked = this.#recentOf(scan).length
     const isReady = asked === CALIBRATION_QUERIES
-    if (isStale && isReady && !state.isRunning) this.#start(graph, scan, step, state)
+    if (isStale && isDue && isReady && !state.isRunning) this.#start(graph, scan, step, state)
     if (done !== undefined)
       return efFor(done, recall) ?? `the graph did not reach a recall of ${recall} with any ef`
     if (failure !== undefined) return `the graph could not be measured: ${failure.reason}`
@@ -92,7 +94,6 @@ export class GraphCalibrations {
   }
 
   async #measure(graph: GraphIndex, scan: ScanIndex, k: number, state: State): Promise<void> {
-    const { size } = graph
     try {
       // Not in the middle of the search that asked.
       await this.#pause()
@@ -101,7 +102,8 @@ export class GraphCalibrations {
       state.done = await calibrate({ graph, scan, k, queries, newer, pause: () => this.#pause() })
       delete state.failure
     } catch (error) {
-      state.failure = { reason: error instanceof Error ? error.message : String(error), size }
+      const reason = error instanceof Error ? error.message : String(error)
+      state.failure = { reason, at: performance.now() }
     }
   }
 

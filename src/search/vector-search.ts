@@ -118,7 +118,10 @@ export class VectorSearch {
       matching: matching === undefined ? undefined : Math.min(matching.count, scan.size),
       graph: graph && {
         behind,
-        efFor: (wanted, share) => this.#calibrations.efFor(graph, scan, wanted, share),
+        efFor: (wanted, share) =>
+          graph.isAtFile
+            ? "the graph's file is being read or written"
+            : this.#calibrations.efFor(graph, scan, wanted, share),
       },
     }
     const made = plan(input, this.#costs)

@@ -5,7 +5,9 @@ import { StoreChanges } from '../../src/search/store-changes.ts'
 import { readIdentity } from '../../src/sqlite/store-state.ts'
 import type { VectorSpace } from '../../src/vector/vector-space.ts'
 import type { GraphEvent } from '../../src/vector/graph/followed-graph.ts'
+import type { ChangeSlice } from '../../src/vector/graph/change-source.ts'
 import { startGraphWorker } from '../../src/vector/graph/start-worker.ts'
+import type { Call, Request } from '../../src/vector/graph/messages.ts'
 import { VectorGraphs, type VectorIndex } from '../../src/vector/graph/vector-graphs.ts'
 import type { GraphIndex } from '../../src/vector/graph-index.ts'
 
@@ -14,6 +16,17 @@ export const place = {
   model: 'm',
   dimension: 8,
 } as const satisfies VectorSpace
+
+class FaultyChanges extends StoreChanges {
+  failure: Error | undefined
+
+  override changes(...wanted: Parameters<StoreChanges['changes']>): ChangeSlice {
+    const { failure } = this
+    this.failure = undefined
+    if (failure !== undefined) throw failure
+    return super.changes(...wanted)
+  }
+}
 
 interface Options {
   readonly index?: VectorIndex
@@ -26,12 +39,14 @@ export class GraphRun implements AsyncDisposable {
   readonly events: GraphEvent[] = []
   /** Threads that were started, in order. */
   readonly workers: Worker[] = []
-  readonly #source: StoreChanges
+  /** What the threads were asked, and what a graph told of its file at that moment. */
+  readonly asked: { readonly request: Request; readonly isAtFile: boolean | undefined }[] = []
+  readonly #source: FaultyChanges
   readonly #waiting = new Set<() => void>()
 
   constructor(db: AgentDB, { index = 'auto', threshold = 1 }: Options = {}) {
     const { connection } = internalsOf(db)
-    this.#source = new StoreChanges(connection)
+    this.#source = new FaultyChanges(connection)
     this.graphs = new VectorGraphs({
       index,
       threshold,
@@ -42,6 +57,14 @@ export class GraphRun implements AsyncDisposable {
       saveRetryMs: 20,
       startWorker: () => {
         const worker = startGraphWorker()
+        const post = worker.postMessage.bind(worker)
+        worker.postMessage = (
+          call: Call,
+          transfer?: Parameters<Worker['postMessage']>[1],
+        ): void => {
+          this.asked.push({ request: call.request, isAtFile: this.of()?.isAtFile })
+          post(call, transfer)
+        }
         this.workers.push(worker)
         return worker
       },
@@ -60,6 +83,21 @@ export class GraphRun implements AsyncDisposable {
       if (found !== undefined) return found
       await new Promise<void>((done) => this.#waiting.add(done))
     }
+  }
+
+  /** The next reading of changes fails. */
+  failToRead(failure: Error): void {
+    this.#source.failure = failure
+  }
+
+  /** Numbers of the graphs that a thread was told to open and not to close. */
+  heldByThread(): number[] {
+    const held = new Set<number>()
+    for (const { request } of this.asked) {
+      if (request.type === 'open') held.add(request.graph)
+      if (request.type === 'close') held.delete(request.graph)
+    }
+    return [...held]
   }
 
   of({ collection, model, dimension }: VectorSpace = place): GraphIndex | undefined {

@@ -13,6 +13,7 @@ export interface LossyGraphOptions {
 /** Vectors as they were at a watermark, some of which a search misses: which ones depends on the query and on `ef`. */
 export class LossyGraph implements GraphIndex {
   readonly watermark: number
+  isAtFile = false
   readonly asked: { readonly k: number; readonly ef: number }[] = []
   readonly #scan: ScanIndex
   readonly #ids: string[]

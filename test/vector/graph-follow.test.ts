@@ -217,6 +217,24 @@ describe('the thread of the graphs', () => {
     await db.close()
   })
 
+  test('keeps no graph that is not followed any more', async () => {
+    const db = await openStore()
+    const vectors = someVectors(200)
+    putVectors(db, vectors)
+    await using run = new GraphRun(db)
+    await run.whole()
+    run.failToRead(new Error('disk I/O error'))
+    const more = someVectors(20, 2)
+    putVectors(db, more)
+    for (const [id, vector] of more) vectors.set(id, vector)
+    await run.event('interrupted')
+    expect(run.graphs.status()).toMatchObject([{ problem: 'disk I/O error' }])
+    expect(await compared(run, vectors)).toEqual(equalTo(vectors))
+    expect(run.heldByThread()).toHaveLength(1)
+    expect(run.graphs.status()).toMatchObject([{ state: 'ready', problem: undefined }])
+    await db.close()
+  })
+
   test('that is killed while it builds starts over', async () => {
     const db = await openStore()
     await using run = new GraphRun(db)
@@ -289,6 +307,19 @@ describe('the file of a graph', () => {
     await db.close()
   })
 
+  test('makes searches exact while it is written', async () => {
+    using folder = scratchFolder()
+    const db = await AgentDB.open({ path: folder.file('a.db') })
+    putVectors(db, someVectors(100))
+    await using run = new GraphRun(db)
+    await run.whole()
+    await run.event('saved')
+    const saves = run.asked.filter(({ request }) => request.type === 'save')
+    expect(saves).toMatchObject([{ isAtFile: true }])
+    expect(run.of()?.isAtFile).toBe(false)
+    await db.close()
+  })
+
   test('is not there for a store in memory', async () => {
     const db = await openStore()
     await using run = new GraphRun(db)
@@ -349,6 +380,7 @@ describe('the file of a graph', () => {
     await using run = new GraphRun(db)
     expect(await compared(run, vectors)).toEqual(equalTo(vectors))
     expect(run.events[0]?.kind).toBe('file-refused')
+    expect(run.heldByThread()).toHaveLength(1)
     expect(await (await run.whole()).search(other, 1, EF)).toMatchObject([{ id: shared }])
     await db.close()
   })

@@ -117,6 +117,10 @@ export class FollowedGraph implements GraphIndex {
     return this.#state === 'ready' && this.#isAlive(this.#held)
   }
 
+  get isAtFile(): boolean {
+    return this.#options.thread.isAtFile
+  }
+
   async search(vector: Float32Array, k: number, ef: number): Promise<Neighbour[]> {
     checkSearch(k, ef)
     const unit = unitVector(this.place.dimension, vector)
@@ -153,7 +157,7 @@ export class FollowedGraph implements GraphIndex {
         await this.#keepUp(held)
       } catch (error) {
         if (!this.#goesOn()) return
-        this.#interrupted(error)
+        await this.#interrupted(error)
         const pauseMs = Math.max(this.#options.thread.pauseMs(), this.#retryMs)
         this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MS_MAX)
         await this.#sleep(pauseMs)
@@ -188,6 +192,7 @@ export class FollowedGraph implements GraphIndex {
     if (held.hasFile && !(await this.#verify(held))) {
       this.#refused('rows are not what they were when it was written')
       this.#mayLoad = false
+      await this.#release(held)
       return this.#openOne(false)
     }
     return held
@@ -244,6 +249,7 @@ export class FollowedGraph implements GraphIndex {
     this.#state = 'ready'
     this.#retryMs = RETRY_MS_FIRST
     this.#mayLoad = true
+    this.#problem = undefined
     this.#tell('ready', `${held.counts.size} vectors`)
   }
 
@@ -251,7 +257,7 @@ export class FollowedGraph implements GraphIndex {
     const { source, thread } = this.#options
     while (this.#goesOn()) {
       const slice = source.changes(this.place, held.watermark, held.deletesAfter)
-      if (source.forgotten() > Math.max(held.watermark, held.forgotten)) await this.#giveUp(held)
+      if (source.forgotten() > Math.max(held.watermark, held.forgotten)) this.#giveUp()
       const { ids, stamps, vectors, deletes, last } = slice
       if (last === held.watermark) return
       if (ids.length + deletes.length > 0) {
@@ -274,23 +280,19 @@ export class FollowedGraph implements GraphIndex {
   }
 
   /** Rows may be gone from under it without a word; opened again, it is made of those that are there. */
-  async #giveUp({ number }: Held): Promise<never> {
-    const numbers = new Set([number, this.#held?.number ?? number])
-    this.#held = undefined
-    for (const graph of numbers) await this.#options.thread.call({ type: 'close', graph })
+  #giveUp(): never {
     throw new Error('it was too far behind: rows that went meanwhile are forgotten')
   }
 
   /** Beside the old one, which is searched until the new one knows as much. */
   async #rebuilt(): Promise<Held> {
-    const { thread } = this.#options
     const old = this.#held
     const held = await this.#openOne(false)
     if (held === undefined) throw unavailable('its engine is not there any more')
     await this.#catchUp(held)
     if (!this.#goesOn()) return held
     this.#held = held
-    if (old !== undefined) await thread.call({ type: 'close', graph: old.number })
+    if (old !== undefined) await this.#release(old)
     this.#tell('rebuilt', `${held.counts.size} vectors`)
     return held
   }
@@ -325,12 +327,20 @@ export class FollowedGraph implements GraphIndex {
     this.#tell('file-refused', `its file is not used: ${reason}`)
   }
 
-  #interrupted(error: unknown): void {
+  async #interrupted(error: unknown): Promise<void> {
+    const left = new Set([this.#held, this.#newest])
     if (this.#state === 'ready') this.#state = 'restarting'
     this.#held = undefined
     this.#newest = undefined
     this.#problem = text(error)
     this.#tell('interrupted', this.#problem)
+    for (const held of left) if (held !== undefined) await this.#release(held)
+  }
+
+  /** The thread need not keep it any longer. Where the thread ended, it does not. */
+  async #release(held: Held): Promise<void> {
+    const request = { type: 'close', graph: held.number } as const
+    if (this.#isAlive(held)) await this.#options.thread.call(request).catch(() => undefined)
   }
 
   #goesOn(): boolean {

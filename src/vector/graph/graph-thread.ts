@@ -4,6 +4,7 @@ import type { AnswerTo, Call, Reply, Request } from './messages.ts'
 
 interface Waiting {
   readonly isForeground: boolean
+  readonly isFileWork: boolean
   resolve(value: unknown): void
   reject(error: unknown): void
 }
@@ -39,6 +40,12 @@ export class GraphThread {
     return this.#worker !== undefined
   }
 
+  /** Whether it reads or writes a graph's file: an engine may not give the thread back before that is done. */
+  get isAtFile(): boolean {
+    for (const { isFileWork } of this.#waiting.values()) if (isFileWork) return true
+    return false
+  }
+
   /** Milliseconds until a thread may be started; 0 when one runs. */
   pauseMs(): number {
     return this.#worker === undefined ? Math.max(0, this.#mayStartAt - performance.now()) : 0
@@ -57,7 +64,8 @@ export class GraphThread {
     return new Promise<unknown>((resolve, reject) => {
       const worker = this.#running()
       const call = ++this.#calls
-      this.#waiting.set(call, { isForeground, resolve, reject })
+      const isFileWork = request.type === 'save' || (request.type === 'open' && request.mayLoad)
+      this.#waiting.set(call, { isForeground, isFileWork, resolve, reject })
       if (isForeground && ++this.#foreground === 1) worker.ref()
       const message: Call = { call, request }
       worker.postMessage(message, [...transfer])

@@ -118,7 +118,11 @@ export class VectorGraphs {
   }
 
   #poke(): void {
-    for (const graph of this.#graphs.values()) graph.poke()
+    try {
+      for (const graph of this.#graphs.values()) graph.poke()
+    } catch {
+      // The rows cannot be read just now; a search would say why, and the next turn comes soon.
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { hashingEmbedder, type AgentDB, type Json } from '../../../src/index.ts'
 import { CALIBRATION_QUERIES } from '../../../src/search/ef-calibration.ts'
 import { COSTS, type Costs } from '../../../src/search/planner.ts'
@@ -28,7 +28,10 @@ beforeEach(async () => {
   let state = 7
   random = () => (state = (state * 48_271) % 2_147_483_647) / 2_147_483_647
 })
-afterEach(() => db.close())
+afterEach(() => {
+  vi.useRealTimers()
+  return db.close()
+})
 
 const someVector = (): Float32Array =>
   Float32Array.from({ length: DIMENSION }, () => random() - 0.5)
@@ -226,6 +229,38 @@ describe('a search with a graph', () => {
     expect(failed.plan).toMatchObject({ method: 'exact', scanned: 100 })
     expect(failed.plan.reason).toMatch(/graph failed \(worker died\)/)
     expect(failed.results).toEqual(wanted)
+  })
+
+  test('measures again what could not be measured, some seconds later', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    await put(100)
+    let isBroken = true
+    const before = (): void => {
+      if (isBroken) throw new Error('worker died')
+    }
+    const search = searchWith(graphNow({ before }))
+    await measured(search)
+    isBroken = false
+    expect((await explained(search)).plan.reason).toMatch(/could not be measured/)
+    await search.settled()
+    vi.advanceTimersByTime(5000)
+    await explained(search)
+    await search.settled()
+    expect((await explained(search)).plan.method).toBe('hnsw')
+  })
+
+  test("is exact while the graph's file is read or written", async () => {
+    await put(100)
+    const graph = graphNow()
+    const search = searchWith(graph)
+    await measured(search)
+    const vector = someVector()
+    expect((await explained(search, { vector })).plan.method).toBe('hnsw')
+    graph.isAtFile = true
+    const { plan, results } = await explained(search, { vector })
+    expect(plan.method).toBe('exact')
+    expect(plan.reason).toMatch(/file is being read or written/)
+    expect(results).toEqual(await db.search({ collection, vector }))
   })
 
   test('is exact where too little of what the graph gave is left', async () => {
