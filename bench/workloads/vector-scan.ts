@@ -122,7 +122,10 @@ async function scans(count: number, dimension: number, schedule: Schedule): Prom
   ]
 }
 
-/** A search of a store with a filter on its payload, against one without. */
+/** Rows are a second apart. */
+const timeOf = (row: number): string => new Date(Date.UTC(2026, 0, 1) + row * 1000).toISOString()
+
+/** A search of a store with a filter on its payload or in a range of time, against one without. */
 async function filters(count: number, dimension: number, schedule: Schedule): Promise<BenchRow[]> {
   await using db = await AgentDB.open({ path: ':memory:' })
   const next = vectorSource(seededRandom(4), dimension)
@@ -133,42 +136,52 @@ async function filters(count: number, dimension: number, schedule: Schedule): Pr
         collection,
         vector: next(),
         model: 'bench',
-        payload: Object.fromEntries(
-          STORED_SHARES.map((share) => [
-            `one_in_${Math.round(1 / share)}`,
-            (from + i) % Math.round(1 / share),
-          ]),
-        ),
+        payload: {
+          timestamp: timeOf(from + i),
+          ...Object.fromEntries(
+            STORED_SHARES.map((share) => [
+              `one_in_${Math.round(1 / share)}`,
+              (from + i) % Math.round(1 / share),
+            ]),
+          ),
+        },
       })),
     )
   }
   const probes = Array.from({ length: 50 }, next)
   const probe = (n: number): Float32Array =>
     probes[n % probes.length] ?? new Float32Array(dimension)
-  const [whole, ...filtered] = await interleave(
+  const limits = STORED_SHARES.flatMap((share) => [
+    {
+      share,
+      what: 'with a filter',
+      option: { filter: { [`one_in_${Math.round(1 / share)}`]: 0 } },
+    },
+    {
+      share,
+      what: 'in a range of time',
+      option: { from: timeOf(Math.round(count * (1 - share))) },
+    },
+  ])
+  const [whole, ...limited] = await interleave(
     [
       { run: (n) => db.search({ collection, vector: probe(n), k: K }) },
-      ...STORED_SHARES.map((share): Contender => {
-        const filter = { [`one_in_${Math.round(1 / share)}`]: 0 }
-        return { run: (n) => db.search({ collection, vector: probe(n), k: K, filter }) }
-      }),
+      ...limits.map(({ option }): Contender => ({
+        run: (n) => db.search({ collection, vector: probe(n), k: K, ...option }),
+      })),
     ],
     schedule,
   )
   if (whole === undefined) throw new Error('nothing was measured')
-  return STORED_SHARES.map((share, i) => {
-    const some = filtered[i] ?? whole
+  return limits.map(({ share, what }, i) => {
+    const some = limited[i] ?? whole
     return measuredRow({
-      name: `db.search with a filter that leaves ${100 * share} %, ${count} x ${dimension}`,
+      name: `db.search ${what} that leaves ${100 * share} %, ${count} x ${dimension}`,
       unit: 'ms',
       samples: some.ms,
-      ratio: ratioOf(
-        some,
-        whole,
-        `db.search without a filter (p50 ${median(whole.ms).toFixed(2)} ms)`,
-      ),
+      ratio: ratioOf(some, whole, `db.search of all (p50 ${median(whole.ms).toFixed(2)} ms)`),
       targets: [{ metric: 'ratio', limit: 2 }],
-      note: 'the filtered field is in memory from its first query on',
+      note: 'fields and times are in memory from the first query on',
     })
   })
 }

@@ -335,7 +335,7 @@ function changeNotes(table: string, watched: readonly string[], notes: string): 
 
 const embeddingChanges = changeNotes(
   'embeddings',
-  ['vector', 'payload', 'collection', 'model'],
+  ['vector', 'payload', 'collection', 'model', 'user_id', 'created_at'],
   'embedding_changes',
 )
 

@@ -34,12 +34,16 @@ export function rowCondition(
   return { sql: sql.join(' AND ') || '1', parameters }
 }
 
-export interface RowFilter {
-  readonly filter?: PayloadFilter | undefined
+/** A range of time, its end not in it, and an owner; what is undefined may be any. */
+export interface RowRange {
   /** Canonical times. */
   readonly from?: string | undefined
   readonly to?: string | undefined
   readonly userId?: string | undefined
+}
+
+export interface RowFilter extends RowRange {
+  readonly filter?: PayloadFilter | undefined
 }
 
 /** A payload filter as a condition on rows `e` whose payload is the expression. */

@@ -1,6 +1,8 @@
-import { setImmediate } from 'node:timers/promises'
 import type { Collection } from '../../schema/tables/embeddings.ts'
 import type { Connection } from '../sqlite/connection.ts'
+import { IdPostings } from './id-postings.ts'
+import { idSlices, type IdSlice } from './id-slices.ts'
+import { Matching } from './matching.ts'
 import type { PayloadFilter } from './payload-filter.ts'
 
 /**
@@ -73,18 +75,9 @@ export class PayloadPostings {
    * what is added twice counts once.
    */
   async #fill(name: string, field: Field): Promise<void> {
-    for (let after = ''; ;) {
-      const [last] = this.#connection.all<{ id: string | null }>(
-        'SELECT max(id) AS id FROM (SELECT id FROM embeddings WHERE id > ? ORDER BY id LIMIT ?)',
-        after,
-        SLICE_ROWS,
-      )
-      if (last === undefined || last.id === null) break
-      for (const entry of this.#readSlice(name, after, last.id))
+    for await (const slice of idSlices(this.#connection))
+      for (const entry of this.#readSlice(name, slice))
         this.#entries += field.add(entry.id, entryKey(entry))
-      after = last.id
-      await setImmediate()
-    }
     field.isComplete = true
   }
 
@@ -101,8 +94,8 @@ export class PayloadPostings {
     return this.#read(name, 'e.id = ?', id)
   }
 
-  #readSlice(name: string, after: string, last: string): Entry[] {
-    return this.#read(name, 'e.id > ? AND e.id <= ?', after, last)
+  #readSlice(name: string, slice: IdSlice): Entry[] {
+    return this.#read(name, 'e.id > ? AND e.id <= ?', ...slice)
   }
 
   #read(name: string, rows: string, ...ids: string[]): Entry[] {
@@ -119,9 +112,6 @@ export class PayloadPostings {
     )
   }
 }
-
-/** Rows whose payloads are read before others get their turn. */
-const SLICE_ROWS = 500
 
 /** Entries (row and value) kept for all fields of a collection, 170 to 390 bytes each; beyond, the field asked longest ago goes. */
 const POSTINGS_MAX = 1_000_000
@@ -152,71 +142,8 @@ const entryKey = ({ type, atom }: Entry): string => {
   return type === 'integer' || type === 'real' ? keyOf(Number(atom)) : type
 }
 
-/** One field's values with their rows. */
-class Field {
-  readonly #idsOf = new Map<string, Set<string>>()
-  readonly #keysOf = new Map<string, string[]>()
-  size = 0
+/** The rows of one field's values. */
+class Field extends IdPostings {
   isComplete = false
   loaded: Promise<void> = Promise.resolve()
-
-  idsOf(key: string): ReadonlySet<string> {
-    return this.#idsOf.get(key) ?? NONE
-  }
-
-  /** Entries added: 0 where the row has the value already. */
-  add(id: string, key: string): number {
-    const ids = this.#idsOf.get(key) ?? new Set<string>()
-    if (ids.has(id)) return 0
-    this.#idsOf.set(key, ids.add(id))
-    const keys = this.#keysOf.get(id)
-    if (keys === undefined) this.#keysOf.set(id, [key])
-    else keys.push(key)
-    this.size += 1
-    return 1
-  }
-
-  /** Entries removed. */
-  remove(id: string): number {
-    const keys = this.#keysOf.get(id) ?? []
-    for (const key of keys) {
-      const ids = this.#idsOf.get(key)
-      ids?.delete(id)
-      if (ids?.size === 0) this.#idsOf.delete(key)
-    }
-    this.#keysOf.delete(id)
-    this.size -= keys.length
-    return keys.length
-  }
-}
-
-const NONE: ReadonlySet<string> = new Set()
-
-/** Rows that have one of the values in each field. */
-export class Matching {
-  /** Fewest rows first. */
-  readonly #parts: readonly (readonly ReadonlySet<string>[])[]
-  /** Rows at most; exact for one value of one field. */
-  readonly count: number
-
-  constructor(parts: readonly (readonly ReadonlySet<string>[])[]) {
-    const sized = parts
-      .map((sets) => ({ sets, size: sets.reduce((sum, { size }) => sum + size, 0) }))
-      .toSorted((a, b) => a.size - b.size)
-    this.#parts = sized.map(({ sets }) => sets)
-    this.count = sized[0]?.size ?? 0
-  }
-
-  has(id: string): boolean {
-    return this.#parts.every((sets) => sets.some((set) => set.has(id)))
-  }
-
-  /** An id may come twice. */
-  *[Symbol.iterator](): IterableIterator<string> {
-    const [first = [], ...others] = this.#parts
-    for (const set of first) {
-      for (const id of set)
-        if (others.every((sets) => sets.some((other) => other.has(id)))) yield id
-    }
-  }
 }

@@ -79,15 +79,14 @@ export class Search {
     const words = plan.mode === 'vector' ? [] : await this.#words(source, plan, condition, depth)
     const usesVectors = probe !== undefined && source.hasVectors
     if (!usesVectors) return fuse(words, [], 0).map((fused) => ({ ...fused, source }))
-    const isOfPayloadAlone =
-      plan.from === undefined && plan.to === undefined && plan.userId === undefined
     const { neighbours: near, plan: made } = await this.#vectors.nearest({
       collection: source.name as Collection,
       probe,
       k: depth,
       recall: plan.recall,
+      filter: plan.filter,
       condition,
-      filter: isOfPayloadAlone ? plan.filter : undefined,
+      range: [plan.from, plan.to, plan.userId].some((one) => one !== undefined) ? plan : undefined,
     })
     plans.push(made)
     const isFit = ({ vectorScore }: Fused): boolean =>

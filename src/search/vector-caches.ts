@@ -6,6 +6,7 @@ import { forgottenUpTo, goneFrom } from '../sqlite/forgotten-changes.ts'
 import { ScanIndex } from '../vector/scan-index.ts'
 import type { VectorSpace } from '../vector/vector-space.ts'
 import { PayloadPostings } from './payload-postings.ts'
+import { RowFacts } from './row-facts.ts'
 
 export interface VectorCache {
   readonly space: VectorSpace
@@ -13,14 +14,15 @@ export interface VectorCache {
 }
 
 /**
- * What is kept in memory of the rows of `embeddings`: an index for each collection, model and dimension, and the payload
- * fields that were filtered on. All follow `embedding_changes` by one watermark, so that writes of this process, of
+ * What is kept in memory of the rows of `embeddings`: an index for each collection, model and dimension, the payload
+ * fields that were filtered on, and times and owners where those were. All follow `embedding_changes` by one watermark, so that writes of this process, of
  * others and of sync are all seen by the next query.
  */
 export class VectorCaches {
   readonly #connection: Connection
   readonly #caches = new Map<string, VectorCache>()
   readonly #postings = new Map<Collection, PayloadPostings>()
+  readonly #facts = new Map<Collection, RowFacts>()
   #watermark = 0
   /** The last change of which it is known that it is forgotten. */
   #forgotten = 0
@@ -51,6 +53,14 @@ export class VectorCaches {
     if (known !== undefined) return known
     const made = new PayloadPostings(this.#connection, collection)
     this.#postings.set(collection, made)
+    return made
+  }
+
+  facts(collection: Collection): RowFacts {
+    const known = this.#facts.get(collection)
+    if (known !== undefined) return known
+    const made = new RowFacts(this.#connection, collection)
+    this.#facts.set(collection, made)
     return made
   }
 
@@ -99,6 +109,7 @@ export class VectorCaches {
     for (const { scan } of this.#caches.values())
       for (const id of goneFrom(this.#connection, 'embeddings', scan.ids())) scan.delete(id)
     this.#postings.clear()
+    this.#facts.clear()
   }
 
   #take({ id, collection, model, dimension, vector }: Change): void {
@@ -106,6 +117,7 @@ export class VectorCaches {
     const space = isThere ? keyOf(collection, model, dimension) : undefined
     for (const [key, { scan }] of this.#caches) if (key !== space) scan.delete(id)
     for (const postings of this.#postings.values()) postings.changed(id)
+    for (const facts of this.#facts.values()) facts.changed(id)
     if (!isThere) return
     const { scan } = this.#cache(collection, model, dimension)
     // Raw SQL may write what the repository refuses; such a row is no reason to find nothing at all.

@@ -6,8 +6,8 @@ import type { GraphIndex } from '../vector/graph-index.ts'
 import type { Neighbour } from '../vector/neighbour.ts'
 import type { VectorSpace } from '../vector/vector-space.ts'
 import { GraphCalibrations } from './graph-calibrations.ts'
-import type { Condition, PayloadFilter } from './payload-filter.ts'
-import { Matching } from './payload-postings.ts'
+import { Matching } from './matching.ts'
+import type { Condition, PayloadFilter, RowRange } from './payload-filter.ts'
 import { COSTS, plan, type Costs, type Plan, type PlanInput } from './planner.ts'
 import { VectorCaches, type VectorCache } from './vector-caches.ts'
 import type { VectorPlan } from './vector-plan.ts'
@@ -34,10 +34,12 @@ export interface NearestRequest {
   readonly probe: Probe
   readonly k: number
   readonly recall: number
-  /** What the rows `e` of `embeddings` must be; `1` is any. */
-  readonly condition: Condition
-  /** The same, where it is a filter of payloads alone: those are kept in memory. */
+  /** What the payloads must be: their fields are kept in memory. */
   readonly filter: PayloadFilter | undefined
+  /** Their time and owner; undefined where they may be any. */
+  readonly range: RowRange | undefined
+  /** All of that, of rows `e` of `embeddings`; `1` is any. */
+  readonly condition: Condition
 }
 
 /** The nearest, best first, and how they were found. */
@@ -80,9 +82,10 @@ export class VectorSearch {
 
   /** The `k` nearest of a collection among the rows that fit, best first. */
   async nearest(request: NearestRequest): Promise<Nearest> {
-    const { collection, filter } = request
+    const { collection, filter, range } = request
     await this.#caches.catchUp()
     if (filter !== undefined) await this.#caches.postings(collection).load(filter)
+    if (range !== undefined) await this.#caches.facts(collection).load()
     const begun = this.#connection.reading(() => this.#begin(request))
     return 'neighbours' in begun ? begun : this.#throughGraph(request, begun)
   }
@@ -131,8 +134,9 @@ export class VectorSearch {
   #exact(request: NearestRequest, scene: Scene, whyNotGraph?: string): Nearest {
     const { cache, matching } = scene
     const { probe, k } = request
-    const passes = scene.plan.picksRows ? matching : matching && ((id: string) => matching.has(id))
-    const took = cache.scan.scan(probe.vector, k, passes)
+    const { picksRows } = scene.plan
+    const passes = picksRows ? matching : matching && ((id: string) => matching.has(id))
+    const took = cache.scan.scan(probe.vector, k, passes, picksRows ? [] : matching)
     const method = matching === undefined ? 'exact' : 'filtered exact'
     const reason = whyNotGraph ?? scene.plan.reason
     return this.#explained(request, { ...scene, plan: { ...scene.plan, method, reason } }, took)
@@ -249,16 +253,29 @@ export class VectorSearch {
     return fitting[0]
   }
 
-  #matching({ collection, condition, filter }: NearestRequest): Matching | undefined {
+  #matching({ collection, condition, filter, range }: NearestRequest): Matching | undefined {
     if (condition.sql === '1') return undefined
-    const known = filter && this.#caches.postings(collection).matching(filter)
-    if (known !== undefined) return known
+    const kept = this.#kept(collection, filter, range)
+    if (kept !== undefined) return kept
     const rows = this.#connection.all<{ id: string }>(
       `SELECT e.id FROM embeddings e WHERE e.collection = ? AND ${condition.sql}`,
       collection,
       ...condition.parameters,
     )
     return new Matching([[new Set(rows.map(({ id }) => id))]])
+  }
+
+  /** By what is kept in memory; undefined where that must be asked in SQL. */
+  #kept(
+    collection: Collection,
+    filter: PayloadFilter = {},
+    range: RowRange | undefined,
+  ): Matching | undefined {
+    const hasFields = Object.keys(filter).length > 0
+    const fields = hasFields ? this.#caches.postings(collection).matching(filter) : new Matching([])
+    if (range === undefined || fields === undefined) return fields
+    const facts = this.#caches.facts(collection)
+    return facts.isComplete ? fields.within(facts.in(range)) : undefined
   }
 }
 

@@ -33,6 +33,9 @@ export interface Scanned {
 
 export const ORIGINAL_BYTES_MAX = 256 * 1024 * 1024
 
+/** Of what is known to pass a test, so many are compared first. */
+const PASSING_MAX = 128
+
 /** Rows whose dot products are computed in one call: 16 KB of results stay in the nearest cache. */
 const BLOCK = 4096
 
@@ -177,18 +180,21 @@ export class ScanIndex {
 
   /**
    * As {@link search}, telling what it took. With a list of ids only they are compared, unknown ones ignored: for a small
-   * part of the vectors. With a test all are, and it is asked of those that come near enough: for a larger part.
+   * part of the vectors. With a test all are, and it is asked of those that come near enough: for a larger part. `passing`
+   * are some that pass it: they tell from the start what is near enough, wherever the others lie.
    *
    * @throws AgentDBError `INVALID_VALUE` for NaN, infinities and other dimensions, `INVALID_OPTION` for k
    */
-  scan(query: Float32Array, k: number, among?: Among): Scanned {
+  scan(query: Float32Array, k: number, among?: Among, passing: Iterable<string> = []): Scanned {
     this.#mustFit(query)
     if (!(Number.isInteger(k) && k >= 1))
       throw new AgentDBError('INVALID_OPTION', `k must be a whole number from 1, got ${preview(k)}`)
     const isTest = typeof among === 'function'
     const rows = among === undefined || isTest ? undefined : this.#rowsOf(among)
     const accepts = isTest ? (row: number): boolean => among(this.#ids[row] as string) : undefined
-    const candidates = new Candidates(k, accepts)
+    const known = new Candidates(k)
+    this.#compareCodes(query, this.#rowsOf(firstOf(passing, PASSING_MAX)), known)
+    const candidates = new Candidates(k, accepts, known.floor)
     // Codes leave nothing out of what is wanted whole.
     if (rows !== undefined && rows.length <= k)
       for (const row of rows) candidates.offer(row, 0, Infinity)
@@ -310,16 +316,24 @@ function layout(stride: number): Layout {
 class Candidates {
   readonly #lowest: KthLargest
   readonly #accepts: ((row: number) => boolean) | undefined
+  /** What the k-th best score is known to be at least. */
+  readonly #least: number
   readonly #rows: number[] = []
   readonly #uppers: number[] = []
 
-  constructor(k: number, accepts?: (row: number) => boolean) {
+  constructor(k: number, accepts?: (row: number) => boolean, least = Number.NEGATIVE_INFINITY) {
     this.#lowest = new KthLargest(k)
     this.#accepts = accepts
+    this.#least = least
+  }
+
+  /** What the k-th best score is at least. */
+  get floor(): number {
+    return Math.max(this.#lowest.floor, this.#least)
   }
 
   offer(row: number, near: number, error: number): void {
-    const { floor } = this.#lowest
+    const { floor } = this
     const upper = near + error
     if (upper < floor) return
     // Asked last: few rows come near enough, and it looks up an id.
@@ -330,13 +344,23 @@ class Candidates {
   }
 
   bestFirst(): { row: number; upper: number }[] {
-    const { floor } = this.#lowest
+    const { floor } = this
     const uppers = this.#uppers
     return this.#rows
       .map((row, i) => ({ row, upper: uppers[i] as number }))
       .filter(({ upper }) => upper >= floor)
       .toSorted((a, b) => b.upper - a.upper)
   }
+}
+
+/** Each once. */
+function firstOf(ids: Iterable<string>, count: number): Set<string> {
+  const first = new Set<string>()
+  for (const id of ids) {
+    if (first.size >= count) break
+    first.add(id)
+  }
+  return first
 }
 
 const byScore = (a: Neighbour, b: Neighbour): number => b.score - a.score || (a.id < b.id ? -1 : 1)

@@ -1517,7 +1517,7 @@ BEGIN
     ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;
 END;
 
-CREATE TRIGGER embeddings_change_update AFTER UPDATE ON embeddings WHEN OLD.vector IS NOT NEW.vector OR OLD.payload IS NOT NEW.payload OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model
+CREATE TRIGGER embeddings_change_update AFTER UPDATE ON embeddings WHEN OLD.vector IS NOT NEW.vector OR OLD.payload IS NOT NEW.payload OR OLD.collection IS NOT NEW.collection OR OLD.model IS NOT NEW.model OR OLD.user_id IS NOT NEW.user_id OR OLD.created_at IS NOT NEW.created_at
 BEGIN
     INSERT INTO embedding_changes (id, seq, gone, stamp) VALUES (NEW.id, (SELECT coalesce(max(seq), 0) + 1 FROM embedding_changes), 0, random() & 9007199254740991)
     ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, gone = excluded.gone, stamp = excluded.stamp;

@@ -115,10 +115,13 @@ function faultOf({ index, vectors }: Model, step: Step): string | undefined {
     if (index.delete(step.delete) !== was) return `delete of ${step.delete}: it was there: ${was}`
   } else {
     const { query, k, among } = step
-    const tested = among && index.search(query, k, (id) => among.includes(id))
+    const test = (id: string): boolean => among?.includes(id) !== false
+    const tested = index.search(query, k, test)
+    const { neighbours: forewarned } = index.scan(query, k, test, among)
     return (
       fault(index.search(query, k, among), vectors, query, k, among) ??
-      (tested && fault(tested, vectors, query, k, among))
+      fault(tested, vectors, query, k, among) ??
+      fault(forewarned, vectors, query, k, among)
     )
   }
   return index.size === vectors.size ? undefined : `size is ${index.size}, not ${vectors.size}`
@@ -235,6 +238,26 @@ describe.each(engines)('a scan in %s', (_, kernels) => {
       index.delete('without error')
       expect(index.search(query, 1).map(({ id }) => id)).toEqual(['best'])
     }
+  })
+
+  test('asks its test of few, wherever those lie that pass it', () => {
+    const { index } = modelOf(48, { kernels })
+    for (let i = 0; i < 3000; i++)
+      index.set(
+        `${i}`,
+        Float32Array.from({ length: 48 }, (_unused, j) => Math.sin(i * 7 + j * j)),
+      )
+    const last = Array.from({ length: 300 }, (_unused, i) => `${2700 + i}`)
+    const passes = new Set(last)
+    let asked = 0
+    const test = (id: string): boolean => {
+      asked += 1
+      return passes.has(id)
+    }
+    const query = Float32Array.from({ length: 48 }, (_unused, j) => Math.cos(j))
+    const { neighbours } = index.scan(query, 10, test, last)
+    expect(neighbours).toEqual(index.search(query, 10, last))
+    expect(asked).toBeLessThan(1000)
   })
 
   test('compares few originals of many vectors', () => {
