@@ -1,12 +1,21 @@
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import * as fc from 'fast-check'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { CHUNK_CHARACTERS_MAX, chunksOf, kindOf } from '../../server/cli/indexing/chunks.ts'
 import { listFiles } from '../../server/cli/indexing/files.ts'
+import { indexFolder, type IndexReport } from '../../server/cli/indexing/folder-index.ts'
 import { AgentDB } from '../../src/index.ts'
-import { scratchFolder, type ScratchFolder } from '../support/store.ts'
+import { openStore, rejectionOf, scratchFolder, type ScratchFolder } from '../support/store.ts'
 import { agentdbHere, parsed, Program } from './command.ts'
 
 let scratch: ScratchFolder
@@ -40,6 +49,16 @@ const search = async (text: string, ...args: string[]): Promise<Found[]> =>
   parsed(await agentdbHere(['search', text, '--db', store, '--json', ...args]))[
     'results'
   ] as Found[]
+
+/** Root may read anything: it is somebody else for a while, who still sees the scratch folder. */
+function notRoot(): Disposable {
+  const user = process.geteuid?.()
+  chmodSync(scratch.path, 0o755)
+  if (user === 0) process.seteuid?.(NOBODY)
+  return { [Symbol.dispose]: () => user === 0 && process.seteuid?.(user) }
+}
+
+const NOBODY = 65534
 
 const shop = {
   'README.md': '# Shop\n\nSells things.\n\n## Rollback\n\nRun `make rollback`, then wait.\n',
@@ -119,6 +138,54 @@ describe('agentdb index', () => {
     expect(await index('--project', 'other')).toMatchObject({ added: 1, removed: 0 })
     expect(await search('rollback', '--filter', 'project_id=shop')).not.toEqual([])
     expect(await index('--project', 'shop')).toMatchObject({ added: 1, removed: 3 })
+  })
+
+  test('of another folder of the same name is refused also where both have a README', async () => {
+    write(shop)
+    await index()
+    const other = scratch.file('other/shop')
+    write({ 'README.md': '# Another shop\n', 'main.go': 'func main() {}\n' }, other)
+    const refused = await agentdbHere(['index', other, '--db', store])
+    expect(refused).toMatchObject({ code: 2 })
+    expect(refused.stderr).toContain(`has 1 of the 3 files that project "shop" has`)
+    expect(await index()).toMatchObject({ unchanged: 3, removed: 0 })
+  })
+
+  test('goes on where half of the files are gone', async () => {
+    write({ ...shop, 'src/tax.ts': 'export const tax = 1\n' })
+    await index()
+    rmSync(join(folder, 'src/pay.py'))
+    rmSync(join(folder, 'src/tax.ts'))
+    expect(await index()).toMatchObject({ unchanged: 2, removed: 2 })
+  })
+
+  test('keeps the rows of files that it cannot look at this time', async () => {
+    write({ ...shop, 'docs/a.md': '# A\n', 'docs/b.md': '# B\n' })
+    await index()
+    const docs = join(folder, 'docs')
+    rmSync(docs, { recursive: true })
+    symlinkSync('docs', docs)
+    expect(await index()).toMatchObject({ unchanged: 3, removed: 0, skipped: { unreadable: 2 } })
+    rmSync(docs)
+    expect(await index()).toMatchObject({ unchanged: 3, removed: 2, skipped: { unreadable: 0 } })
+  })
+
+  test('keeps the rows of files that it may not read this time', async () => {
+    write(shop)
+    await using db = await openStore()
+    const again = (): Promise<IndexReport> =>
+      indexFolder(db, {
+        folder,
+        project: 'shop',
+        isProjectGiven: false,
+        signal: new AbortController().signal,
+        onProgress: () => undefined,
+      })
+    expect(await again()).toMatchObject({ added: 3 })
+    chmodSync(join(folder, 'src/pay.py'), 0)
+    using _ = notRoot()
+    expect(await again()).toMatchObject({ removed: 0, skipped: { unreadable: 1 } })
+    expect(db.embeddings.list()).toHaveLength(4)
   })
 
   test('that Ctrl-C stops keeps what it has, and goes on from there', async () => {
@@ -214,6 +281,57 @@ describe('files that git ignores', () => {
       { numRuns: 40 },
     )
   }, 60_000)
+
+  describe('in a repository', () => {
+    const files = {
+      '.gitignore': '*.pem\nbuild/\n/lib/private\n',
+      '.git/info/exclude': 'notes.md\n/lib/only-mine.md\n',
+      'top.md': 'x',
+      'lib/.gitignore': '!public.pem\n',
+      'lib/a.md': 'x',
+      'lib/key.pem': 'x',
+      'lib/public.pem': 'x',
+      'lib/notes.md': 'x',
+      'lib/only-mine.md': 'x',
+      'lib/private/b.md': 'x',
+      'lib/deep/private/c.md': 'x',
+      'build/out.md': 'x',
+    }
+    let lib: string
+    beforeEach(() => {
+      execFileSync('git', ['init', '-q', folder], { stdio: 'ignore' })
+      write(files)
+      lib = join(folder, 'lib')
+    })
+    afterEach(() => vi.unstubAllEnvs())
+
+    test.each(['.', 'lib', 'lib/deep', 'build'])(
+      'are left out of %s where git is not installed, too',
+      async (at) => {
+        const asked = await listFiles(join(folder, at))
+        vi.stubEnv('PATH', scratch.path)
+        expect(await listFiles(join(folder, at))).toEqual(asked)
+      },
+    )
+
+    test('are those of the folder, whatever repository a hook of git works on', async () => {
+      const other = scratch.file('other')
+      execFileSync('git', ['init', '-q', other], { stdio: 'ignore' })
+      const asked = await listFiles(lib)
+      vi.stubEnv('GIT_DIR', join(other, '.git'))
+      vi.stubEnv('GIT_WORK_TREE', other)
+      vi.stubEnv('GIT_INDEX_FILE', join(other, '.git/index'))
+      expect(await listFiles(lib)).toEqual(asked)
+    })
+
+    test('are not guessed where git does not trust it: nothing is read, and its words say what to do', async () => {
+      vi.stubEnv('GIT_TEST_ASSUME_DIFFERENT_OWNER', '1')
+      const error = await rejectionOf(listFiles(lib))
+      expect(error.code).toBe('INVALID_OPTION')
+      expect(error.message).toContain('dubious ownership')
+      expect(error.message).toContain('safe.directory')
+    })
+  })
 })
 
 describe('a file is cut', () => {

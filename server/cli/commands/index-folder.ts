@@ -26,6 +26,8 @@ export function registerIndex(root: Command): void {
       `
 Files that git ignores are left out, and so are binary ones, those above 1 MB and those of unknown kind.
 Run it again after changes: only changed files are embedded, and rows of files that are gone go.
+A folder without most of the files that the project had is taken for another of the same name and
+refused; --project says that it is meant.
 Ctrl-C loses nothing: the next run goes on.
 
 Examples:

@@ -5,7 +5,7 @@ import { sql } from 'kysely'
 import { AgentDBError, preview } from '../../../schema/errors.ts'
 import { hashingEmbedder, type AgentDB, type PutEmbedding } from '../../../src/index.ts'
 import { chunksOf, kindOf, titleOf, type Chunk, type FileKind } from './chunks.ts'
-import { listFiles } from './files.ts'
+import { isOutOfSight, listFiles } from './files.ts'
 
 export interface IndexReport {
   readonly project: string
@@ -65,11 +65,12 @@ export async function indexFolder(db: AgentDB, options: IndexOptions): Promise<I
     if (signal.aborted) return { ...report, stopped: true }
     onProgress(i, paths.length, false)
     const file = await readText(folder, path)
+    // What cannot be read now is not gone.
+    if (typeof file !== 'string' || file === 'unreadable') seen.add(path)
     if (typeof file === 'string') {
       report.skipped[file] += 1
       continue
     }
-    seen.add(path)
     const rows = known.get(path) ?? []
     const hash = hashOf(file)
     const stale = rows.filter((row) => row.hash !== hash).map(({ id }) => id)
@@ -88,6 +89,10 @@ export async function indexFolder(db: AgentDB, options: IndexOptions): Promise<I
   }
   for (const [path, rows] of known) {
     if (seen.has(path)) continue
+    if (await isOutOfSight(folder, path)) {
+      report.skipped.unreadable += 1
+      continue
+    }
     deleteRows(
       db,
       rows.map(({ id }) => id),
@@ -116,16 +121,21 @@ async function knownFiles(db: AgentDB, project: string): Promise<Map<string, Kno
   return found
 }
 
-/** Two folders of one name must not take each other's rows away. */
+/**
+ * Two folders of one name must not take each other's rows away, though both have a `README.md`: most of the files that
+ * the project had must still be there. Where they have moved or are gone, naming the project says so.
+ */
 function mustBeThatProject(
   { project, isProjectGiven, folder }: IndexOptions,
   known: ReadonlyMap<string, unknown>,
   paths: readonly string[],
 ): void {
-  if (isProjectGiven || known.size === 0 || paths.some((path) => known.has(path))) return
+  const there = paths.filter((path) => known.has(path)).length
+  if (isProjectGiven || there * 2 >= known.size) return
+  const name = preview(project)
   throw new AgentDBError(
     'INVALID_OPTION',
-    `the store has a project ${preview(project)} with other files than ${folder}: give --project another name, or this one to replace it`,
+    `${folder} has ${there} of the ${known.size} files that project ${name} has in the store: if it is another folder, give it a name of its own with --project; if the rest has moved or is gone, say so with --project ${name}`,
   )
 }
 
