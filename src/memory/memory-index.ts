@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import { polarities, type Polarity } from '../../schema/tables/memory.ts'
 import { vectorProblem, viewVector } from '../../schema/values/vector.ts'
 import type { Connection } from '../sqlite/connection.ts'
@@ -29,8 +30,8 @@ interface Change {
   readonly vector: Uint8Array | null
 }
 
-/** Changes read at once: a store with many memories is not held in memory twice. */
-const CHANGES_MAX = 5000
+/** Changes read at once, vectors included. */
+const CHANGES_MAX = 256
 
 /**
  * The vectors of one column of `memory_items`, without those of superseded items: a cache that follows `memory_changes`
@@ -53,13 +54,22 @@ export class MemoryIndex {
       WHERE c.seq > ? ORDER BY c.seq LIMIT ${CHANGES_MAX}`
   }
 
-  /** The `count` nearest, best first; fewer only where there are no more. */
+  /** Takes in much that has changed, in slices, so that others get their turn; {@link follow} takes in the rest. */
+  async catchUp(): Promise<void> {
+    while (this.#takeSlice()) await setImmediate()
+  }
+
+  /** Takes in what has changed; inside `reading`, so that all is of one state. */
+  follow(): void {
+    while (this.#takeSlice());
+  }
+
+  /** The `count` nearest of what was followed, best first; fewer only where there are no more. */
   nearest(
     among: { readonly model: string; readonly polarity: Polarity | undefined },
     vector: Float32Array,
     count: number,
   ): Candidate[] {
-    this.#follow()
     return (among.polarity === undefined ? polarities : [among.polarity])
       .flatMap((polarity) => {
         const place = placeOf(among.model, polarity, vector.length)
@@ -73,18 +83,25 @@ export class MemoryIndex {
       .slice(0, count)
   }
 
-  #follow(): void {
-    for (;;) {
-      const before = this.#watermark
-      const changes = this.#connection.all<Change>(this.#sql, this.#watermark)
-      for (const change of changes) {
-        this.#forget(change.id)
-        this.#remember(change)
-        this.#watermark = change.seq
-      }
-      this.#dropForgotten(before)
-      if (changes.length < CHANGES_MAX) return
+  /** How near an item is; undefined where it has no vector. */
+  scoreOf(id: string, vector: Float32Array): number | undefined {
+    const entry = this.#entryOf.get(id)
+    return entry?.index.search(vector, 1, [entry.key])[0]?.score
+  }
+
+  /** Whether there may be more. */
+  #takeSlice(): boolean {
+    const before = this.#watermark
+    const changes = this.#connection.all<Change>(this.#sql, before)
+    // What is forgotten goes with a change; where none came, none was.
+    if (changes.length === 0) return false
+    for (const change of changes) {
+      this.#forget(change.id)
+      this.#remember(change)
+      this.#watermark = change.seq
     }
+    this.#dropForgotten(before)
+    return changes.length === CHANGES_MAX
   }
 
   /** Items that are gone without a word, where they were forgotten before they were followed so far. */

@@ -206,7 +206,8 @@ export class ReasoningBank {
 
   /**
    * The items of the records whose task is nearest to the one at hand, best first; those of a record in the order in
-   * which they were written. Expired and superseded items are not among them, nor those with vectors of another model.
+   * which they were written. With `by: 'text'` those of the records that have the items with the nearest words, the
+   * nearest items first. Expired and superseded items are not among them, nor those with vectors of another model.
    *
    * @example
    * const items = await db.memory.retrieve({ query: 'Find my latest order' })
@@ -226,19 +227,12 @@ export class ReasoningBank {
     })
     const at = options.at === undefined ? undefined : timeOf(call, 'at', options.at)
     const vector = options.embedding ?? (await this.#embedQuery(options))
-    const items = nearestItems(
-      this.#context.connection,
-      by === 'task' ? this.#byTask : this.#byText,
-      {
-        model: options.model ?? this.#embedder.model,
-        vector,
-        polarity,
-        k,
-        maxItems,
-        minScore,
-        at: at ?? this.#now(),
-      },
-    )
+    const index = by === 'task' ? this.#byTask : this.#byText
+    const { connection } = this.#context
+    await index.catchUp()
+    const model = options.model ?? this.#embedder.model
+    const probe = { model, vector, polarity, by, k, maxItems, minScore, at: at ?? this.#now() }
+    const items = connection.reading(() => nearestItems(connection, index, probe))
     if (count && items.length > 0) this.#countUp(['retrieved_count'], items)
     return items
   }

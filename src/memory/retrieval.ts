@@ -7,6 +7,7 @@ export interface Probe {
   readonly model: string
   readonly vector: Float32Array
   readonly polarity: Polarity | undefined
+  readonly by: 'task' | 'text'
   readonly k: number
   readonly maxItems: number
   readonly minScore: number
@@ -42,24 +43,29 @@ const itemsOfRecord = `SELECT id, record_id, polarity, title, description, conte
 const SPARE = 8
 
 /**
- * The items of the nearest records. A record is as near as the nearest of its items that may be shown; what has expired
- * lies in the index as well, so more candidates are taken until there are enough.
+ * The items of the nearest records; inside `reading`. A record is as near as the nearest of its items that may be shown; what has expired
+ * lies in the index as well, so more candidates are taken until there are enough. The items of a record have one task,
+ * and words of their own: by text the nearest of them come first, whichever record they are of.
  */
 export function nearestItems(
   connection: Connection,
   index: MemoryIndex,
   probe: Probe,
 ): RetrievedItem[] {
+  index.follow()
   for (let wanted = probe.k + SPARE; ; wanted *= 4) {
     const candidates = index.nearest(probe, probe.vector, wanted)
-    const records = recordsOf(connection, candidates, probe)
+    const records = recordsOf(connection, index, candidates, probe)
     if (records.length < probe.k && candidates.length === wanted) continue
-    return records.flat().slice(0, probe.maxItems)
+    const items = records.flat()
+    const inOrder = probe.by === 'text' ? items.toSorted((a, b) => b.score - a.score) : items
+    return inOrder.slice(0, probe.maxItems)
   }
 }
 
 function recordsOf(
   connection: Connection,
+  index: MemoryIndex,
   candidates: readonly Candidate[],
   probe: Probe,
 ): RetrievedItem[][] {
@@ -80,9 +86,25 @@ function recordsOf(
     )
     if (!rows.some(({ id }) => itemIds.has(id))) continue
     seen.add(recordId)
-    records.push(rows.map((row) => retrieved(row, score)))
+    records.push(
+      probe.by === 'task'
+        ? rows.map((row) => retrieved(row, score))
+        : scoredByText(rows, index, probe),
+    )
   }
   return records
+}
+
+/** Those that are near enough; without a vector of its words an item is not. */
+function scoredByText(
+  rows: readonly ItemRow[],
+  index: MemoryIndex,
+  { vector, minScore }: Probe,
+): RetrievedItem[] {
+  return rows.flatMap((row) => {
+    const score = index.scoreOf(row.id, vector)
+    return score === undefined || score < minScore ? [] : [retrieved(row, score)]
+  })
 }
 
 const retrieved = (row: ItemRow, score: number): RetrievedItem => ({

@@ -114,9 +114,13 @@ export interface RetrieveOptions {
   /** Most items of all records together, 1 to 500. Default: 3. */
   readonly maxItems?: number | undefined
   readonly polarity?: Polarity | undefined
-  /** Least score, -1 to 1. Default: none. */
+  /** Least score of an item, -1 to 1. Default: none. */
   readonly minScore?: number | undefined
-  /** `task` (default) compares with the tasks that items were learned from, as the paper does; `text` with the items. */
+  /**
+   * `task` (default) compares with the tasks that items were learned from, as the paper does; `text` with the words of
+   * each item: the items of the `k` nearest records then come by their own score, and those without a vector of their
+   * words not at all.
+   */
   readonly by?: 'task' | 'text' | undefined
   /** The time by which expiry is judged. Default: now. */
   readonly at?: string | Date | undefined
@@ -128,7 +132,7 @@ export interface RetrievedItem extends MemoryItemText {
   readonly id: string
   /** Items of one distillation have the same. */
   readonly recordId: string
-  /** Cosine between the task at hand and that of the record, -1 to 1. */
+  /** Cosine between the task at hand and that of the record, -1 to 1; by `text` between it and the words of the item. */
   readonly score: number
   readonly polarity: Polarity
   readonly sourceQuery: string

@@ -1,8 +1,9 @@
+import { setImmediate } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Polarity } from '../../schema/tables/memory.ts'
 import { newId } from '../../schema/values/id.ts'
-import type { AgentDB, RetrieveOptions, StoredMemoryItem } from '../../src/index.ts'
+import type { AgentDB, RetrievedItem, RetrieveOptions, StoredMemoryItem } from '../../src/index.ts'
 import { MemoryIndex } from '../../src/memory/memory-index.ts'
 import { asCentre, connectionOf, openStore, rejectionOf, scratchFolder } from '../support/store.ts'
 
@@ -92,9 +93,14 @@ function apply(db: AgentDB, records: readonly string[], change: Change): void {
   }
 }
 
+interface Wanted {
+  score: number
+  readonly items: { readonly id: string; readonly score: number }[]
+}
+
 /** Slow and obvious: every item, each record as near as the nearest of its items. */
-function reference(db: AgentDB, probe: Probe): Map<string, { score: number; ids: string[] }> {
-  const records = new Map<string, { score: number; ids: string[] }>()
+function reference(db: AgentDB, probe: Probe): Map<string, Wanted> {
+  const records = new Map<string, Wanted>()
   const visible = db.memory.items
     .list()
     .filter(
@@ -108,13 +114,14 @@ function reference(db: AgentDB, probe: Probe): Map<string, { score: number; ids:
       a.created_at === b.created_at ? (a.id < b.id ? -1 : 1) : a.created_at < b.created_at ? -1 : 1,
     )
   for (const item of visible) {
-    const record = records.get(item.record_id) ?? { score: Number.NEGATIVE_INFINITY, ids: [] }
     const vector = probe.by === 'task' ? item.query_vector : item.text_vector
-    if (vector !== null) record.score = Math.max(record.score, cosine(vector, probe.vector))
-    record.ids.push(item.id)
+    if (vector === null) continue
+    const score = cosine(vector, probe.vector)
+    const record = records.get(item.record_id) ?? { score, items: [] }
+    record.score = Math.max(record.score, score)
+    record.items.push({ id: item.id, score })
     records.set(item.record_id, record)
   }
-  for (const [id, { score }] of records) if (score === Number.NEGATIVE_INFINITY) records.delete(id)
   return records
 }
 
@@ -129,6 +136,8 @@ const optionsOf = ({ vector, k, by, polarity, at, minScore }: Probe): RetrieveOp
   count: false,
 })
 
+const isNear = (a: number, b = Number.NaN): boolean => Math.abs(a - b) < EPSILON
+
 /** In what an answer is not the reference's. */
 async function faults(db: AgentDB, probe: Probe): Promise<string[]> {
   const found = await db.memory.retrieve(optionsOf(probe))
@@ -136,21 +145,47 @@ async function faults(db: AgentDB, probe: Probe): Promise<string[]> {
   const order = [...new Set(found.map(({ recordId }) => recordId))]
   const scores = order.map((id) => wanted.get(id)?.score ?? Number.NaN)
   const best = [...wanted.values()].map(({ score }) => score).toSorted((a, b) => b - a)
-  const isNear = (a: number, b: number | undefined): boolean => Math.abs(a - (b ?? NaN)) < EPSILON
+  const minScore = probe.minScore ?? -2
   // At the edge of minScore, float and double may differ.
   const enough = (margin: number): number =>
-    best.filter((score) => score >= (probe.minScore ?? -2) + margin).slice(0, probe.k).length
+    best.filter((score) => score >= minScore + margin).slice(0, probe.k).length
   const rules: Readonly<Record<string, boolean>> = {
-    'whole records, items in the order of writing':
-      found.map(({ id }) => id).join() === order.flatMap((id) => wanted.get(id)?.ids).join(),
-    'the score of the record': found.every(({ recordId, score }) =>
-      isNear(score, wanted.get(recordId)?.score),
-    ),
+    ...(probe.by === 'task' ? rulesByTask : rulesByText)(found, wanted, order, minScore),
     'as near as the best, best first': scores.every((score, i) => isNear(score, best[i])),
     'not too few': scores.length >= enough(EPSILON),
     'not too many': scores.length <= enough(-EPSILON),
   }
   return Object.keys(rules).filter((rule) => rules[rule] !== true)
+}
+
+type Rules = (
+  found: readonly RetrievedItem[],
+  wanted: ReadonlyMap<string, Wanted>,
+  order: readonly string[],
+  minScore: number,
+) => Readonly<Record<string, boolean>>
+
+const rulesByTask: Rules = (found, wanted, order) => ({
+  'whole records, items in the order of writing':
+    found.map(({ id }) => id).join() ===
+    order.flatMap((id) => wanted.get(id)?.items.map((item) => item.id)).join(),
+  'the score of the record': found.every(({ recordId, score }) =>
+    isNear(score, wanted.get(recordId)?.score),
+  ),
+})
+
+const rulesByText: Rules = (found, wanted, order, minScore) => {
+  const all = order.flatMap((id) => wanted.get(id)?.items ?? [])
+  return {
+    'the nearest items first': found.every(({ score }, i) => score <= (found[i - 1]?.score ?? 1)),
+    'the score of the item': found.every(({ id, score }) =>
+      isNear(score, all.find((item) => item.id === id)?.score),
+    ),
+    'all of a record that are near enough': all
+      .filter(({ score }) => score >= minScore + EPSILON)
+      .every(({ id }) => found.some((item) => item.id === id)),
+    'none that is not': found.every(({ score }) => score >= minScore),
+  }
 }
 
 describe('retrieval', () => {
@@ -244,6 +279,50 @@ describe('retrieval', () => {
     expect(await titlesOf({ polarity: 'success' })).toEqual(['z'])
   })
 
+  test('by text, gives the items that match first, each with a score of its own', async () => {
+    await using db = await openStore()
+    const append = (...titles: string[]): Promise<unknown> =>
+      db.memory.append({
+        query: 'book a flight',
+        polarity: 'success',
+        items: titles.map((title) => ({ title, description: title, content: title })),
+      })
+    await append('read pages', 'sort columns', 'close dialogs', 'wait longer', 'compare prices')
+    await append('compare currencies')
+    const retrieve = (options: Partial<RetrieveOptions>): Promise<RetrievedItem[]> =>
+      db.memory.retrieve({ query: 'compare prices', by: 'text', ...options })
+    const titles = (items: readonly RetrievedItem[]): string[] => items.map(({ title }) => title)
+    const found = await retrieve({})
+    expect(found).toHaveLength(3)
+    expect(found[0]?.title).toBe('compare prices')
+    expect(found[0]?.score).toBeGreaterThan(0.9)
+    expect(found[1]?.score).toBeLessThan(0.5)
+    expect(titles(await retrieve({ k: 2, maxItems: 2 }))).toEqual([
+      'compare prices',
+      'compare currencies',
+    ])
+    expect(titles(await retrieve({ minScore: 0.9, maxItems: 50 }))).toEqual(['compare prices'])
+  })
+
+  test('lets others run while it reads many items for the first time', async () => {
+    await using db = await openStore({ embed: () => [] })
+    const shared = { record: 0, polarity: 'success', model: MODEL, expires: null } as const
+    db.transaction(() => {
+      for (let i = 0; i < 1000; i++)
+        add(db, [newId()], { ...shared, query: Float32Array.of(1, i / 1e5, 0), text: null })
+    })
+    const progress = { turns: 0, isOver: false }
+    const others = (async (): Promise<void> => {
+      for (; !progress.isOver; progress.turns++) await setImmediate()
+    })()
+    const options = { embedding: Float32Array.of(1, 0, 0), count: false, maxItems: 5, k: 5 }
+    expect(await db.memory.retrieve(options)).toHaveLength(5)
+    progress.isOver = true
+    // Between four slices.
+    expect(progress.turns).toBeGreaterThan(2)
+    await others
+  })
+
   test('embeds the instruction with the query, as models that take one want it', async () => {
     const asked: string[] = []
     await using db = await openStore({
@@ -294,11 +373,13 @@ describe('retrieval', () => {
     const query = Float32Array.of(1, 0, 0)
     const ids = Array.from({ length: 8 }, () => add(first, [newId()], { ...shared, query }).id)
     const index = new MemoryIndex(connectionOf(second), 'query_vector')
-    const known = (): string[] =>
-      index
+    const known = (): string[] => {
+      index.follow()
+      return index
         .nearest({ model: MODEL, polarity: undefined }, query, 10)
         .flatMap(({ itemIds }) => [...itemIds])
         .toSorted()
+    }
     expect(known()).toEqual(ids.toSorted())
     for (const id of ids.slice(0, 3)) first.memory.items.delete(id)
     connectionOf(first).run(
