@@ -25,7 +25,7 @@ export interface SearchOptions {
   readonly vector?: Float32Array | undefined
   /** Default: `hybrid` with a text, `vector` without. */
   readonly mode?: SearchMode | undefined
-  /** How words are looked for. Default: `any`. */
+  /** How words are looked for; in `hybrid` mode vectors find rows without them as well. Default: `any`. */
   readonly match?: Match | undefined
   /** Results wanted, 1 to 1000. Default: 10. */
   readonly k?: number | undefined

@@ -380,6 +380,46 @@ describe('agentdb search', () => {
     expect(none).toEqual({ code: 0, stdout: '', stderr: 'nothing was found\n' })
   })
 
+  test('looks by default wherever its mode and match can', async () => {
+    write(shop)
+    await index()
+    await using db = await AgentDB.open({ path: store })
+    const { id } = db.conversations.create({ title: 'addToCart' })
+    db.messages.create({ conversation_id: id, role: 'user', content: 'addToCart' })
+    const places = async (...args: string[]): Promise<string[]> =>
+      (await search('addToCart', '-k', '100', ...args))
+        .map(({ collection }) => collection)
+        .toSorted()
+    const code = 'code_embeddings'
+    const documents = Array.from({ length: 2 }, () => 'documentation_embeddings')
+    expect(await places()).toEqual([code, code, 'conversations', ...documents, 'messages'])
+    expect(await places('--mode', 'vector')).toEqual([code, code, ...documents])
+    expect(await places('--match', 'substring')).toEqual([code])
+    const refused = await agentdbHere([
+      'search',
+      'x',
+      '--db',
+      store,
+      '--mode',
+      'vector',
+      '--in',
+      'messages',
+    ])
+    expect(refused).toMatchObject({ code: 2 })
+  })
+
+  test('finds only what matches, where it is said how; in hybrid mode what is near as well', async () => {
+    write(shop)
+    await index()
+    const paths = async (...args: string[]): Promise<unknown[]> =>
+      (await search('return amount', '--in', 'code_embeddings', ...args)).map(
+        ({ payload }) => payload['file_path'],
+      )
+    expect(await paths('--match', 'phrase')).toEqual(['src/pay.py'])
+    expect(await paths('--match', 'all')).toEqual(['src/pay.py'])
+    expect(await paths('--match', 'all', '--mode', 'hybrid')).toEqual(['src/pay.py', 'src/cart.ts'])
+  })
+
   test('keeps to fields, whether they hold text or numbers, and to one result a group', async () => {
     await using db = await AgentDB.open({ path: store })
     const first = db.conversations.create({ title: 'one' })

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { Json } from '../../../schema/define.ts'
+import { collections } from '../../../schema/tables/embeddings.ts'
 import type {
   Match,
   PayloadFilter,
@@ -13,8 +14,8 @@ import { openStore } from '../store.ts'
 
 interface SearchCommandOptions {
   readonly db: string
-  readonly in: readonly SearchSource[]
-  readonly mode: SearchMode
+  readonly in?: readonly SearchSource[]
+  readonly mode?: SearchMode
   readonly match: Match
   readonly k: number
   readonly filter?: PayloadFilter
@@ -25,10 +26,7 @@ interface SearchCommandOptions {
 }
 
 const SOURCES: readonly SearchSource[] = [
-  'code_embeddings',
-  'documentation_embeddings',
-  'conversation_embeddings',
-  'incident_knowledge',
+  ...collections,
   'messages',
   'conversations',
   'incidents',
@@ -42,14 +40,16 @@ export function registerSearch(root: Command): void {
     .argument('<text>', 'what to look for; nothing in it is an operator')
     .requiredOption('--db <file>', 'file of the store')
     .addOption(
-      new Option('--in <sources>', `one or several of ${SOURCES.join(', ')}`)
-        .argParser(sourcesOf)
-        .default(SOURCES, 'all of them'),
+      new Option(
+        '--in <sources>',
+        `one or several of ${SOURCES.join(', ')} (default: all that --mode and --match can search)`,
+      ).argParser(sourcesOf),
     )
     .addOption(
-      new Option('--mode <mode>', 'words, vectors or both')
-        .choices(['hybrid', 'text', 'vector'])
-        .default('hybrid'),
+      new Option(
+        '--mode <mode>',
+        'words, vectors or both, which finds also what is near without those words (default: hybrid; text with a --match)',
+      ).choices(['hybrid', 'text', 'vector']),
     )
     .addOption(
       new Option('--match <how>', 'how words are looked for; substring is of code alone')
@@ -75,17 +75,18 @@ Ends with 0 also when nothing was found.
 Examples:
   $ agentdb search 'how do I roll back?' --db agent.db
   $ agentdb search 'checkout slow' --db agent.db --in incidents,incident_knowledge --filter severity=high
-  $ agentdb search UserBy --db agent.db --in code_embeddings --match substring
+  $ agentdb search UserBy --db agent.db --match substring
   $ agentdb search 'what did we decide' --db agent.db --in messages --group conversation_id --json`,
     )
     .action(search)
 }
 
 async function search(text: string, options: SearchCommandOptions): Promise<void> {
-  const { in: sources, mode, match, k, filter, from, to, group } = options
+  const { match, k, filter, from, to, group } = options
+  const mode = options.mode ?? modeFor(match)
   await using db = await openStore(options.db)
   const results = await db.search({
-    in: sources,
+    in: options.in ?? sourcesFor(mode, match),
     text,
     mode,
     match,
@@ -102,6 +103,15 @@ async function search(text: string, options: SearchCommandOptions): Promise<void
   if (options.json === true) return printJson({ results })
   if (results.length === 0) return printError('nothing was found')
   for (const result of results) print(lineOf(result))
+}
+
+/** Who says how words must match wants rows in which they do: vectors would find others, too. */
+const modeFor = (match: Match): SearchMode => (match === 'any' ? 'hybrid' : 'text')
+
+/** All that can be searched so. */
+function sourcesFor(mode: SearchMode, match: Match): readonly SearchSource[] {
+  if (match === 'substring') return ['code_embeddings']
+  return mode === 'vector' ? collections : SOURCES
 }
 
 /** Of parts of identifiers each character counts as a word. */
