@@ -1,5 +1,6 @@
 import { AgentDB } from '../../src/index.ts'
-import { ScanIndex, type Scanned } from '../../src/vector/scan-index.ts'
+import { ScanIndex } from '../../src/vector/scan-index.ts'
+import type { Scanned } from '../../src/vector/sweep.ts'
 import { measuredRow, type BenchRow } from '../report/row.ts'
 import { median } from '../report/statistics.ts'
 import { vectorSource } from '../support/data.ts'

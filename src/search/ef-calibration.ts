@@ -53,7 +53,9 @@ export async function calibrate(input: CalibrationInput): Promise<Calibration> {
   const { size } = graph
   const truths: Truth[] = []
   for (const vector of queries) {
-    const best = scan.search(vector, k, (id) => !newer.has(id))
+    using sweep = scan.sweep(vector, k, (id) => !newer.has(id))
+    while (sweep.next()) await pause()
+    const { neighbours: best } = sweep.finish()
     const floor = best.at(-1)?.score
     if (floor !== undefined) truths.push({ vector, floor: floor - TIE, wanted: best.length })
     await pause()

@@ -1,9 +1,11 @@
+import { setImmediate } from 'node:timers/promises'
 import { AgentDBError } from '../../schema/errors.ts'
 import type { Collection } from '../../schema/tables/embeddings.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { Embedder } from '../vector/embedder.ts'
 import type { GraphIndex } from '../vector/graph-index.ts'
 import type { Neighbour } from '../vector/neighbour.ts'
+import type { Test } from '../vector/sweep.ts'
 import type { VectorSpace } from '../vector/vector-space.ts'
 import { GraphCalibrations } from './graph-calibrations.ts'
 import { Matching } from './matching.ts'
@@ -86,8 +88,9 @@ export class VectorSearch {
     await this.#caches.catchUp()
     if (filter !== undefined) await this.#caches.postings(collection).load(filter)
     if (range !== undefined) await this.#caches.facts(collection).load()
-    const begun = this.#connection.reading(() => this.#begin(request))
-    return 'neighbours' in begun ? begun : this.#throughGraph(request, begun)
+    let step = this.#connection.reading(() => this.#begin(request))
+    if (isScene(step) && step.plan.method === 'hnsw') step = await this.#throughGraph(request, step)
+    return isScene(step) ? this.#inPieces(request, step) : step
   }
 
   /** Resolves when no graph is being measured. */
@@ -95,7 +98,7 @@ export class VectorSearch {
     return this.#calibrations.settled()
   }
 
-  /** The answer, or what the graph is needed for. */
+  /** The answer, or what takes longer than one piece. */
   #begin(request: NearestRequest): Nearest | Scene {
     const scene = this.#scene(request)
     if (scene === undefined) return nothing(request)
@@ -131,18 +134,36 @@ export class VectorSearch {
     return { cache, matching, graph, watermark, behind, plan: made }
   }
 
-  #exact(request: NearestRequest, scene: Scene, whyNotGraph?: string): Nearest {
-    const { cache, matching } = scene
+  /** At once, unless all of many rows are to be compared: that is for {@link #inPieces}. */
+  #exact(request: NearestRequest, scene: Scene, whyNotGraph?: string): Nearest | Scene {
+    const { cache, matching, plan: made } = scene
     const { probe, k } = request
-    const { picksRows } = scene.plan
-    const passes = picksRows ? matching : matching && ((id: string) => matching.has(id))
-    const took = cache.scan.scan(probe.vector, k, passes, picksRows ? [] : matching)
     const method = matching === undefined ? 'exact' : 'filtered exact'
-    const reason = whyNotGraph ?? scene.plan.reason
-    return this.#explained(request, { ...scene, plan: { ...scene.plan, method, reason } }, took)
+    const exact = {
+      ...scene,
+      plan: { ...made, method, reason: whyNotGraph ?? made.reason },
+    } as const
+    if (made.picksRows)
+      return this.#explained(request, exact, cache.scan.scan(probe.vector, k, matching))
+    if (cache.scan.isLong) return exact
+    const took = cache.scan.scan(probe.vector, k, testOf(matching), matching)
+    return this.#explained(request, exact, took)
   }
 
-  async #throughGraph(request: NearestRequest, scene: Scene): Promise<Nearest> {
+  /** All rows, with turns for others between; the last piece tells what is true by then. */
+  async #inPieces(request: NearestRequest, scene: Scene): Promise<Nearest> {
+    const { cache, matching } = scene
+    const { probe, k } = request
+    using sweep = cache.scan.sweep(probe.vector, k, testOf(matching), matching)
+    while (sweep.next()) await setImmediate()
+    return this.#connection.reading(() => {
+      this.#caches.follow()
+      const now: Scene = { ...scene, matching: this.#matching(request) }
+      return this.#explained(request, now, sweep.finish(testOf(now.matching)))
+    })
+  }
+
+  async #throughGraph(request: NearestRequest, scene: Scene): Promise<Nearest | Scene> {
     const { graph, plan: made, watermark } = scene
     if (graph === undefined || made.graph === undefined) throw new Error('bug in AgentDB: no graph')
     let hits: Neighbour[] = []
@@ -168,7 +189,7 @@ export class VectorSearch {
     scene: Scene,
     hits: readonly Neighbour[],
     watermark: number,
-  ): Nearest {
+  ): Nearest | Scene {
     const { matching, cache, graph } = scene
     const { scan } = cache
     const newer = new Set(this.#caches.changedSince(watermark))
@@ -278,6 +299,11 @@ export class VectorSearch {
     return facts.isComplete ? fields.within(facts.in(range)) : undefined
   }
 }
+
+const isScene = (step: Nearest | Scene): step is Scene => 'cache' in step
+
+const testOf = (matching: Matching | undefined): Test | undefined =>
+  matching && ((id) => matching.has(id))
 
 const nothing = ({ collection, recall, condition }: NearestRequest): Nearest => {
   const isFiltered = condition.sql !== '1'

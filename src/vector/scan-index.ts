@@ -1,16 +1,20 @@
 import { AgentDBError, preview } from '../../schema/errors.ts'
 import { DIMENSION_MAX } from '../../schema/values/vector.ts'
 import { KthLargest } from './best-k.ts'
+import { Candidates } from './candidates.ts'
 import { encodeQuery, errorOf, LEVELS, SLACK, stepsOf } from './codes.ts'
 import { newKernels, type Kernels } from './kernels.ts'
 import type { Neighbour } from './neighbour.ts'
 import { OriginalVectors } from './original-vectors.ts'
+import { Sweep, type Scanned, type SomeRows, type SweptRows, type Test } from './sweep.ts'
 
 export interface ScanIndexOptions {
   /** Bytes of original vectors that are kept beside the codes; beyond, `fetch` is asked. Default: 256 MiB. */
   readonly originalBytesMax?: number | undefined
   /** The vector of an id as it was last set. Without it all originals are kept, whatever they take. */
   readonly fetch?: FetchVector | undefined
+  /** Bytes of codes that a {@link ScanIndex.sweep} compares in one piece. Default: 16 MiB, 1 to 3 ms. */
+  readonly pieceBytes?: number | undefined
   /** Where codes are kept and multiplied. Default: WebAssembly where it runs. */
   readonly kernels?: (() => Kernels) | undefined
 }
@@ -19,19 +23,10 @@ export interface ScanIndexOptions {
 export type FetchVector = (id: string) => Float32Array | undefined
 
 /** Some of the vectors: a list of their ids, or a test of an id. */
-export type Among = Iterable<string> | ((id: string) => boolean)
-
-/** What a search found and what it took. */
-export interface Scanned {
-  /** Best first; of equals the lower id. */
-  readonly neighbours: Neighbour[]
-  /** Vectors whose codes were compared. */
-  readonly scanned: number
-  /** Vectors whose original was compared, because their codes left it open. */
-  readonly rescored: number
-}
+export type Among = Iterable<string> | Test
 
 export const ORIGINAL_BYTES_MAX = 256 * 1024 * 1024
+const PIECE_BYTES = 16 * 1024 * 1024
 
 /** Of what is known to pass a test, so many are compared first. */
 const PASSING_MAX = 128
@@ -61,7 +56,10 @@ export class ScanIndex {
   readonly #originals: OriginalVectors
   /** Bytes of a row of codes. */
   readonly #stride: number
+  readonly #pieceRows: number
   readonly #at: Layout
+  /** Those that are under way. */
+  readonly #sweeps = new Set<Sweep>()
   #scales = new Float32Array(64)
   #errors = new Float32Array(64)
   #norms = new Float64Array(64)
@@ -76,6 +74,7 @@ export class ScanIndex {
     this.#stride = Math.ceil(dimension / 16) * 16
     this.#at = layout(this.#stride)
     const { kernels = newKernels, fetch, originalBytesMax = ORIGINAL_BYTES_MAX } = options
+    this.#pieceRows = Math.ceil((options.pieceBytes ?? PIECE_BYTES) / this.#stride)
     this.#kernels = kernels()
     this.#originals = new OriginalVectors(dimension, kernels, {
       fetch,
@@ -85,6 +84,11 @@ export class ScanIndex {
 
   get size(): number {
     return this.#ids.length
+  }
+
+  /** Whether a scan of all is more than one piece of a {@link sweep}. */
+  get isLong(): boolean {
+    return this.size > this.#pieceRows
   }
 
   /** Bytes of codes and originals, room to grow included, ids not. */
@@ -142,6 +146,7 @@ export class ScanIndex {
       this.#scales[row] = 0
     }
     this.#norms[row] = Math.sqrt(squares)
+    this.#touch(row)
     if (row === this.#ids.length) {
       this.#ids.push(id)
       this.#rows.set(id, row)
@@ -170,6 +175,8 @@ export class ScanIndex {
     }
     this.#ids.pop()
     this.#rows.delete(id)
+    this.#touch(row)
+    this.#touch(last)
     return true
   }
 
@@ -186,23 +193,41 @@ export class ScanIndex {
    * @throws AgentDBError `INVALID_VALUE` for NaN, infinities and other dimensions, `INVALID_OPTION` for k
    */
   scan(query: Float32Array, k: number, among?: Among, passing: Iterable<string> = []): Scanned {
-    this.#mustFit(query)
-    if (!(Number.isInteger(k) && k >= 1))
-      throw new AgentDBError('INVALID_OPTION', `k must be a whole number from 1, got ${preview(k)}`)
-    const isTest = typeof among === 'function'
-    const rows = among === undefined || isTest ? undefined : this.#rowsOf(among)
-    const accepts = isTest ? (row: number): boolean => among(this.#ids[row] as string) : undefined
-    const known = new Candidates(k)
-    this.#compareCodes(query, this.#rowsOf(firstOf(passing, PASSING_MAX)), known)
-    const candidates = new Candidates(k, accepts, known.floor)
+    if (among === undefined || typeof among === 'function') {
+      using sweep = this.sweep(query, k, among, passing)
+      return sweep.finish()
+    }
+    this.#mustBeAsked(query, k)
+    const rows = this.#rowsOf(among)
+    const candidates = new Candidates(k)
     // Codes leave nothing out of what is wanted whole.
-    if (rows !== undefined && rows.length <= k)
-      for (const row of rows) candidates.offer(row, 0, Infinity)
+    if (rows.length <= k) for (const row of rows) candidates.offer(row, 0, Infinity)
     else this.#compareCodes(query, rows, candidates)
-    return { ...this.#rescore(query, k, candidates), scanned: rows?.length ?? this.size }
+    return { ...this.#rescore(query, k, candidates), scanned: rows.length }
   }
 
-  #compareCodes(query: Float32Array, rows: Uint32Array | undefined, found: Candidates): void {
+  /**
+   * As {@link scan} of all or with a test, in pieces between which others get their turn. What is set and deleted
+   * meanwhile counts.
+   *
+   * @throws AgentDBError as {@link scan}
+   */
+  sweep(query: Float32Array, k: number, test?: Test, passing: Iterable<string> = []): Sweep {
+    this.#mustBeAsked(query, k)
+    const rows: SweptRows = {
+      size: () => this.size,
+      inPiece: this.#pieceRows,
+      idOf: (row) => this.#ids[row] as string,
+      compare: (some, found) => this.#compareCodes(query, some, found),
+      rescore: (found) => this.#rescore(query, k, found),
+      leave: (left) => this.#sweeps.delete(left),
+    }
+    const sweep = new Sweep(rows, k, test, this.#rowsOf(firstOf(passing, PASSING_MAX)))
+    this.#sweeps.add(sweep)
+    return sweep
+  }
+
+  #compareCodes(query: Float32Array, rows: SomeRows, found: Candidates): void {
     const { codes, query: at, out, rows: list } = this.#at
     const kernels = this.#kernels
     kernels.ensure(codes)
@@ -210,17 +235,18 @@ export class ScanIndex {
     const probe = encodeQuery(query, new Int16Array(buffer, at, this.dimension))
     const dots = new Int32Array(buffer, out, BLOCK)
     const picked = new Uint32Array(buffer, list, BLOCK)
-    const scanned = rows?.length ?? this.size
-    for (let from = 0; from < scanned; from += BLOCK) {
-      const count = Math.min(BLOCK, scanned - from)
-      if (rows === undefined) {
-        kernels.scan(this.#addressOf(from), this.#stride, at, count, out)
-      } else {
+    const isList = rows instanceof Uint32Array
+    const [first, end] = isList ? [0, rows.length] : [rows.from, rows.to]
+    for (let from = first; from < end; from += BLOCK) {
+      const count = Math.min(BLOCK, end - from)
+      if (isList) {
         picked.set(rows.subarray(from, from + count))
         kernels.gather(codes, this.#stride, at, list, count, out)
+      } else {
+        kernels.scan(this.#addressOf(from), this.#stride, at, count, out)
       }
       for (let i = 0; i < count; i++) {
-        const row = rows === undefined ? from + i : (picked[i] as number)
+        const row = isList ? (picked[i] as number) : from + i
         const near = (dots[i] as number) * (this.#scales[row] as number) * probe.scale
         const error = this.#errors[row] as number
         found.offer(row, near, error + (1 + error) * probe.error + SLACK)
@@ -264,6 +290,12 @@ export class ScanIndex {
     return rows.subarray(0, count)
   }
 
+  #mustBeAsked(query: Float32Array, k: number): void {
+    this.#mustFit(query)
+    if (!(Number.isInteger(k) && k >= 1))
+      throw new AgentDBError('INVALID_OPTION', `k must be a whole number from 1, got ${preview(k)}`)
+  }
+
   #mustFit(vector: Float32Array): void {
     const { dimension } = this
     if (vector.length !== dimension)
@@ -272,6 +304,10 @@ export class ScanIndex {
       const component = vector[i] as number
       if (component - component !== 0) refuse(`a vector has ${component} at ${i}`)
     }
+  }
+
+  #touch(row: number): void {
+    for (const sweep of this.#sweeps) sweep.touch(row)
   }
 
   #addressOf(row: number): number {
@@ -310,47 +346,6 @@ function layout(stride: number): Layout {
   const vector = rows + 4 * BLOCK
   const numbers = vector + 4 * stride
   return { query: 0, out, rows, vector, numbers, codes: numbers + 16 }
-}
-
-/** Rows that may be among the k best. */
-class Candidates {
-  readonly #lowest: KthLargest
-  readonly #accepts: ((row: number) => boolean) | undefined
-  /** What the k-th best score is known to be at least. */
-  readonly #least: number
-  readonly #rows: number[] = []
-  readonly #uppers: number[] = []
-
-  constructor(k: number, accepts?: (row: number) => boolean, least = Number.NEGATIVE_INFINITY) {
-    this.#lowest = new KthLargest(k)
-    this.#accepts = accepts
-    this.#least = least
-  }
-
-  /** What the k-th best score is at least. */
-  get floor(): number {
-    return Math.max(this.#lowest.floor, this.#least)
-  }
-
-  offer(row: number, near: number, error: number): void {
-    const { floor } = this
-    const upper = near + error
-    if (upper < floor) return
-    // Asked last: few rows come near enough, and it looks up an id.
-    if (this.#accepts?.(row) === false) return
-    this.#rows.push(row)
-    this.#uppers.push(upper)
-    if (near - error > floor) this.#lowest.offer(near - error)
-  }
-
-  bestFirst(): { row: number; upper: number }[] {
-    const { floor } = this
-    const uppers = this.#uppers
-    return this.#rows
-      .map((row, i) => ({ row, upper: uppers[i] as number }))
-      .filter(({ upper }) => upper >= floor)
-      .toSorted((a, b) => b.upper - a.upper)
-  }
 }
 
 /** Each once. */

@@ -203,6 +203,37 @@ describe('the first search of many vectors', () => {
     expect((await first).map(({ id }) => id).toSorted()).toEqual(truth)
   })
 
+  test('goes in pieces where it compares all of many, and finds what is written meanwhile', async () => {
+    const dimension = 16_384
+    // More than 16 MiB of codes, which are one piece.
+    for (let from = 0; from < 1200; from += 100)
+      await db.embeddings.putMany(
+        Array.from({ length: 100 }, (_, i) => ({
+          collection,
+          vector: new Float32Array(dimension).fill(1).fill(-1, from + i),
+        })),
+      )
+    const wanted = new Float32Array(dimension).fill(1)
+    const search = (): Promise<readonly { id: string; score: number }[]> =>
+      db.search({ collection, vector: wanted, k: 1 })
+    await search()
+    const connection = connectionOf(db)
+    const [{ id = '' } = {}] = connection.all<{ id?: string }>(
+      'SELECT id FROM embeddings ORDER BY id LIMIT 1',
+    )
+    const vectorBytes = new Uint8Array(wanted.buffer)
+    const pieces = search()
+    let turn = 0
+    await meanwhile(pieces, () => {
+      turn += 1
+      // Its row was compared in the first piece.
+      if (turn === 2)
+        connection.run('UPDATE embeddings SET vector = ? WHERE id = ?', vectorBytes, id)
+    })
+    expect(turn).toBeGreaterThan(1)
+    expect(await pieces).toMatchObject([{ id, score: 1 }])
+  })
+
   test('fails with the store that is closed meanwhile, and with nothing else', async () => {
     await db.embeddings.putMany(
       Array.from({ length: 600 }, () => ({ collection, vector, payload: { f: 1 } })),

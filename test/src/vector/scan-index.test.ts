@@ -150,6 +150,42 @@ describe.each(engines)('a scan in %s', (_, kernels) => {
     )
   })
 
+  test('in pieces finds what is there at its end, whatever came, went and changed between two of them', () => {
+    const query = someVector(3)
+    const change = fc.oneof(
+      { weight: 3, arbitrary: fc.record({ set: name, vector: query }) },
+      { weight: 2, arbitrary: fc.record({ delete: name }) },
+    )
+    fc.assert(
+      fc.property(
+        fc.record({
+          first: fc.array(fc.record({ set: name, vector: query }), {
+            minLength: 10,
+            maxLength: 60,
+          }),
+          pieces: fc.array(fc.array(change, { maxLength: 6 }), { maxLength: 8 }),
+          query,
+          k: fc.integer({ min: 1, max: 8 }),
+          among: fc.option(fc.array(name)),
+        }),
+        ({ first, pieces, query: asked, k, among }) => {
+          const model = modelOf(3, { kernels, pieceBytes: 5 * 16 })
+          for (const step of first) faultOf(model, step)
+          const { index, vectors } = model
+          const test = (id: string): boolean => among?.includes(id) !== false
+          using sweep = index.sweep(asked, k, test, among ?? [])
+          for (const steps of pieces) {
+            sweep.next()
+            for (const step of steps) faultOf(model, step)
+          }
+          const { neighbours } = sweep.finish()
+          expect(fault(neighbours, vectors, asked, k, among ?? undefined)).toBeUndefined()
+        },
+      ),
+      { numRuns: 300 },
+    )
+  })
+
   test('tells vectors apart that have the same codes', () => {
     const { index, vectors } = modelOf(64, { kernels })
     for (let i = 0; i < 500; i++) {
