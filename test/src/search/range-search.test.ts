@@ -117,7 +117,8 @@ describe('a search in a range of time or of an owner', () => {
     // Of two conditions more may pass each than both: too few are left of what the graph gave.
     const isOne = Object.keys(range).length === 1
     const isMany = (plans[0]?.matching ?? 0) > COUNT / 20
-    if (isOne) expect(plans[0]?.method).toBe(isMany ? 'hnsw' : 'filtered exact')
+    const methods = isOne ? [isMany ? 'hnsw' : 'filtered exact'] : ['hnsw', 'filtered exact']
+    expect(methods).toContain(plans[0]?.method)
     expect(numbers(results)).toEqual(numbers(await db.search({ collection, vector, ...range })))
   })
 

@@ -115,9 +115,9 @@ function faultOf({ index, vectors }: Model, step: Step): string | undefined {
     if (index.delete(step.delete) !== was) return `delete of ${step.delete}: it was there: ${was}`
   } else {
     const { query, k, among } = step
-    const test = (id: string): boolean => among?.includes(id) !== false
-    const tested = index.search(query, k, test)
-    const { neighbours: forewarned } = index.scan(query, k, test, among)
+    const isAmong = (id: string): boolean => among?.includes(id) !== false
+    const tested = index.search(query, k, isAmong)
+    const { neighbours: forewarned } = index.scan(query, k, isAmong, among)
     return (
       fault(index.search(query, k, among), vectors, query, k, among) ??
       fault(tested, vectors, query, k, among) ??
@@ -172,8 +172,8 @@ describe.each(engines)('a scan in %s', (_, kernels) => {
           const model = modelOf(3, { kernels, pieceBytes: 5 * 16 })
           for (const step of first) faultOf(model, step)
           const { index, vectors } = model
-          const test = (id: string): boolean => among?.includes(id) !== false
-          using sweep = index.sweep(asked, k, test, among ?? [])
+          const isAmong = (id: string): boolean => among?.includes(id) !== false
+          using sweep = index.sweep(asked, k, isAmong, among ?? [])
           for (const steps of pieces) {
             sweep.next()
             for (const step of steps) faultOf(model, step)
@@ -286,12 +286,12 @@ describe.each(engines)('a scan in %s', (_, kernels) => {
     const last = Array.from({ length: 300 }, (_unused, i) => `${2700 + i}`)
     const passes = new Set(last)
     let asked = 0
-    const test = (id: string): boolean => {
+    const isLast = (id: string): boolean => {
       asked += 1
       return passes.has(id)
     }
     const query = Float32Array.from({ length: 48 }, (_unused, j) => Math.cos(j))
-    const { neighbours } = index.scan(query, 10, test, last)
+    const { neighbours } = index.scan(query, 10, isLast, last)
     expect(neighbours).toEqual(index.search(query, 10, last))
     expect(asked).toBeLessThan(1000)
   })
