@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import { AgentDBError } from '../../schema/errors.ts'
 import type { Connection } from '../sqlite/connection.ts'
+import { Pace } from './text-pace.ts'
 import type { TextIndexDefinition } from './text-sources.ts'
 
 /** How far an index is. What lies beyond is to be looked at directly. */
@@ -28,7 +29,7 @@ export interface Freshness {
 export class TextIndexes {
   readonly #connection: Connection
   readonly #used = new Map<number, TextIndexDefinition>()
-  #rows = SLICE_ROWS_MIN
+  readonly #pace = new Pace()
   #timer: NodeJS.Timeout | undefined
   #following = false
 
@@ -39,15 +40,21 @@ export class TextIndexes {
   /** Brings an index up to date; where the store cannot be written, says how far it is instead. */
   async catchUp(definition: TextIndexDefinition): Promise<Freshness> {
     this.#follow(definition)
-    for (let attempt = 1; ; attempt++) {
+    let target: number | undefined
+    let attempts = 0
+    for (;;) {
       try {
         this.#ensure(definition)
-        const target = this.#lastRow(definition)
-        while (!this.#slice(definition, target)) await setImmediate()
+        target ??= lastRow(this.#connection, definition)
+        while (!this.#slice(definition, target)) {
+          attempts = 0
+          await setImmediate()
+        }
         return { upto: this.#upto(definition), isFresh: true }
       } catch (error) {
         if (!isHindrance(error)) throw error
-        if (attempt < BUSY_ATTEMPTS_MAX && error.code === 'STORE_BUSY') await pause(BUSY_PAUSE_MS)
+        attempts += 1
+        if (attempts < BUSY_ATTEMPTS_MAX && error.code === 'STORE_BUSY') await pause(BUSY_PAUSE_MS)
         else return { upto: this.#uptoIfValid(definition), isFresh: false }
       }
     }
@@ -79,7 +86,7 @@ export class TextIndexes {
     try {
       for (const definition of this.#used.values()) {
         if (!this.#isValid(definition)) continue
-        const target = this.#lastRow(definition)
+        const target = lastRow(this.#connection, definition)
         while (this.#connection.isOpen && !this.#slice(definition, target)) await setImmediate()
       }
     } catch {
@@ -89,31 +96,23 @@ export class TextIndexes {
 
   /** One piece of work, in a transaction of its own. Says whether all up to `target` is done. */
   #slice(definition: TextIndexDefinition, target: number): boolean {
-    const startedAt = performance.now()
-    const isDone = this.#unhurried(() =>
-      this.#connection.transaction(() => {
-        // What is stale goes first: a new row may have the rowid of one that is gone.
-        return !this.#indexChanged(definition) && this.#indexNew(definition) >= target
-      }),
+    const work = (rowsMax: number): boolean =>
+      // What is stale goes first: a new row may have the rowid of one that is gone.
+      !this.#indexChanged(definition, rowsMax) && this.#indexNew(definition, rowsMax) >= target
+    return this.#pace.slice((rowsMax) =>
+      this.#unhurried(() => this.#connection.transaction(() => work(rowsMax))),
     )
-    const ms = performance.now() - startedAt
-    const wanted = Math.round((this.#rows * SLICE_MS) / Math.max(ms, 0.1))
-    this.#rows = Math.min(
-      SLICE_ROWS_MAX,
-      Math.max(SLICE_ROWS_MIN, Math.min(wanted, this.#rows * 2)),
-    )
-    return isDone
   }
 
   /** Takes in rows that were changed; says whether some are left. */
-  #indexChanged(definition: TextIndexDefinition): boolean {
+  #indexChanged(definition: TextIndexDefinition, rowsMax: number): boolean {
     const { number, name } = definition
     const connection = this.#connection
     const upto = this.#upto(definition)
     const rows = connection.all<{ row: number }>(
       'SELECT row FROM search_changed WHERE idx = ? LIMIT ?',
       number,
-      this.#rows,
+      rowsMax,
     )
     for (const { row } of rows) {
       connection.run(`DELETE FROM ${name} WHERE rowid = ?`, row)
@@ -121,26 +120,21 @@ export class TextIndexes {
         connection.run(`${insertInto(definition)} WHERE r.rowid = ? AND ${definition.where}`, row)
       connection.run('DELETE FROM search_changed WHERE idx = ? AND row = ?', number, row)
     }
-    return rows.length === this.#rows
+    return rows.length === rowsMax
   }
 
   /** Takes in rows that are newer than the watermark; returns the new one. */
-  #indexNew(definition: TextIndexDefinition): number {
-    const { number, table } = definition
+  #indexNew(definition: TextIndexDefinition, rowsMax: number): number {
     const connection = this.#connection
     const upto = this.#upto(definition)
-    const last = connection.get<{ last: number | null }>(
-      `SELECT max(row) AS last FROM (SELECT rowid AS row FROM ${table} WHERE rowid > ? ORDER BY rowid LIMIT ?)`,
-      upto,
-      this.#rows,
-    )?.last
-    if (last === null || last === undefined) return Number.POSITIVE_INFINITY
+    const last = lastOfNext(connection, definition, upto, rowsMax)
+    if (last === undefined) return Number.POSITIVE_INFINITY
     connection.run(
       `${insertInto(definition)} WHERE r.rowid > ? AND r.rowid <= ? AND ${definition.where}`,
       upto,
       last,
     )
-    connection.run('UPDATE search_index SET upto = ? WHERE idx = ?', last, number)
+    connection.run('UPDATE search_index SET upto = ? WHERE idx = ?', last, definition.number)
     return last
   }
 
@@ -201,11 +195,6 @@ export class TextIndexes {
     return this.#connection.get<{ upto: number }>(sql, number)?.upto ?? 0
   }
 
-  #lastRow({ table }: TextIndexDefinition): number {
-    const sql = `SELECT coalesce(max(rowid), 0) AS last FROM ${table}`
-    return this.#connection.get<{ last: number }>(sql)?.last ?? 0
-  }
-
   #schemaVersion(): number {
     return Number(this.#connection.pragma('schema_version'))
   }
@@ -231,12 +220,9 @@ export class TextIndexes {
   }
 }
 
-/** What a slice may take, milliseconds: the event loop waits no longer. */
-const SLICE_MS = 4
-const SLICE_ROWS_MIN = 16
-const SLICE_ROWS_MAX = 4096
 /** How long after a commit the index follows. */
 const FOLLOW_AFTER_MS = 100
+/** Attempts in a row that find the store locked; beyond, what is newer is searched directly. */
 const BUSY_ATTEMPTS_MAX = 20
 const BUSY_PAUSE_MS = 10
 
@@ -262,17 +248,36 @@ const sideTables: readonly string[] = [
 ) STRICT, WITHOUT ROWID`,
 ]
 
+/** The highest rowid of the table. */
+export const lastRow = (connection: Connection, { table }: TextIndexDefinition): number =>
+  connection.get<{ last: number }>(`SELECT coalesce(max(rowid), 0) AS last FROM ${table}`)?.last ??
+  0
+
+/** The last of the next so many rows behind one; undefined where there is none. */
+export const lastOfNext = (
+  connection: Connection,
+  { table }: TextIndexDefinition,
+  after: number,
+  rowsMax: number,
+): number | undefined =>
+  connection.get<{ last: number | null }>(
+    `SELECT max(row) AS last FROM (SELECT rowid AS row FROM ${table} WHERE rowid > ? ORDER BY rowid LIMIT ?)`,
+    after,
+    rowsMax,
+  )?.last ?? undefined
+
 const columnsOf = ({ fields }: TextIndexDefinition): string =>
   fields.map(({ name }) => name).join(', ')
 
 /** Rows `r` of the table as texts of the index. */
-export const selectTexts = ({ table, fields }: TextIndexDefinition): string =>
+const selectTexts = ({ table, fields }: TextIndexDefinition): string =>
   `SELECT r.rowid, ${fields.map(({ sql }) => sql).join(', ')} FROM ${table} r`
 
-const insertInto = (definition: TextIndexDefinition): string =>
-  `INSERT INTO ${definition.name} (rowid, ${columnsOf(definition)}) ${selectTexts(definition)}`
+/** Takes rows `r` of the table into the index, or into a table like it. */
+export const insertInto = (definition: TextIndexDefinition, name = definition.name): string =>
+  `INSERT INTO ${name} (rowid, ${columnsOf(definition)}) ${selectTexts(definition)}`
 
-/** A full-text table like that of the index, for few rows, in memory. With `keeps`, it can show what matched. */
+/** A full-text table like that of the index, in memory. With `keeps`, it can show what matched. */
 export const temporaryTable = (
   name: string,
   definition: TextIndexDefinition,

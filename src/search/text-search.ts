@@ -1,7 +1,16 @@
+import { setImmediate } from 'node:timers/promises'
 import type { Connection, Parameters } from '../sqlite/connection.ts'
 import type { Condition } from './payload-filter.ts'
 import type { Highlight } from './search-options.ts'
-import { selectTexts, temporaryTable, TextIndexes, type Freshness } from './text-index.ts'
+import {
+  insertInto,
+  lastOfNext,
+  lastRow,
+  temporaryTable,
+  TextIndexes,
+  type Freshness,
+} from './text-index.ts'
+import { Pace } from './text-pace.ts'
 import type { SourceDefinition, TextIndexDefinition } from './text-sources.ts'
 
 /** A row that has words of the query. */
@@ -21,6 +30,8 @@ interface Found {
 export class TextSearch {
   readonly #connection: Connection
   readonly #indexes: TextIndexes
+  readonly #pace = new Pace()
+  #temporaryTables = 0
 
   constructor(connection: Connection) {
     this.#connection = connection
@@ -48,29 +59,26 @@ export class TextSearch {
     }
   }
 
-  #search(
+  async #search(
     source: SourceDefinition,
     index: TextIndexDefinition,
     expression: string,
     condition: Condition,
     limit: number,
-    freshness: Freshness,
-  ): TextHit[] {
+    { isFresh, upto }: Freshness,
+  ): Promise<TextHit[]> {
     const conditions = [condition.sql, source.where, this.#withoutStubs(source)].filter(
       (sql) => sql !== '1',
     )
     const where = conditions.length === 0 ? '1' : conditions.join(' AND ')
     const query = { index, expression, where, parameters: condition.parameters, limit }
-    if (freshness.isFresh) return this.#find(query, index.name, '1')
-    const indexed =
-      freshness.upto === 0
-        ? []
-        : this.#find(
-            query,
-            index.name,
-            `f.rowid <= ${freshness.upto} AND f.rowid NOT IN (SELECT row FROM search_changed WHERE idx = ${index.number})`,
-          )
-    return merged(indexed, this.#findNewer(query, freshness.upto), limit)
+    if (isFresh) return this.#find(query, index.name, '1')
+    // One reading: what is taken into the index meanwhile is found once.
+    const { indexed, newer } = this.#connection.reading(() => ({
+      indexed: this.#findIndexed(query, upto),
+      newer: this.#newer(index, upto),
+    }))
+    return merged(indexed, await this.#findNewer(query, newer), limit)
   }
 
   /** Stubs stand for rows outside the scope: no program sees them. */
@@ -105,25 +113,58 @@ export class TextSearch {
         )
   }
 
-  /** What the index does not have yet, in an index of its own. */
-  #findNewer(query: TextQuery, upto: number): Found[] {
+  #findIndexed(query: TextQuery, upto: number): Found[] {
+    if (upto === 0) return []
+    const { name, number } = query.index
+    const changed = `SELECT row FROM search_changed WHERE idx = ${number}`
+    return this.#find(query, name, `f.rowid <= ${upto} AND f.rowid NOT IN (${changed})`)
+  }
+
+  /** What the index does not have, or has as it was. */
+  #newer(index: TextIndexDefinition, upto: number): Newer {
+    const last = lastRow(this.#connection, index)
+    if (upto === 0) return { changed: [], upto, last }
+    const rows = this.#connection.all<{ row: number }>(
+      'SELECT row FROM search_changed WHERE idx = ? AND row <= ?',
+      index.number,
+      upto,
+    )
+    return { changed: rows.map(({ row }) => row), upto, last }
+  }
+
+  /** What is newer than the index, in an index of its own. */
+  async #findNewer(query: TextQuery, newer: Newer): Promise<Found[]> {
     const { index } = query
-    const name = `${index.name}_newer`
     const connection = this.#connection
+    // Another search may be on its way between two slices.
+    const name = `${index.name}_newer${++this.#temporaryTables}`
     connection.exec(temporaryTable(name, index, false))
     try {
-      const changed =
-        upto === 0
-          ? ''
-          : ` OR r.rowid IN (SELECT row FROM search_changed WHERE idx = ${index.number})`
-      const columns = index.fields.map((field) => field.name).join(', ')
-      connection.run(
-        `INSERT INTO temp.${name} (rowid, ${columns}) ${selectTexts(index)} WHERE (r.rowid > ?${changed}) AND ${index.where}`,
-        upto,
-      )
+      await this.#fill(name, index, newer)
       return this.#find(query, name, '1')
     } finally {
-      connection.exec(`DROP TABLE temp.${name}`)
+      if (connection.isOpen) connection.exec(`DROP TABLE temp.${name}`)
+    }
+  }
+
+  /** In slices, as the index itself is made: there may be as many rows as the table has. */
+  async #fill(name: string, index: TextIndexDefinition, { changed, upto, last }: Newer) {
+    const connection = this.#connection
+    const insert = `${insertInto(index, `temp.${name}`)} WHERE ${index.where}`
+    for (let done = 0; done < changed.length; await setImmediate()) {
+      done += this.#pace.slice((rowsMax) => {
+        const rows = changed.slice(done, done + rowsMax)
+        const these = 'r.rowid IN (SELECT value FROM json_each(?))'
+        connection.run(`${insert} AND ${these}`, JSON.stringify(rows))
+        return rows.length
+      })
+    }
+    for (let taken = upto; taken < last; await setImmediate()) {
+      taken = this.#pace.slice((rowsMax) => {
+        const to = lastOfNext(connection, index, taken, rowsMax) ?? last
+        connection.run(`${insert} AND r.rowid > ? AND r.rowid <= ?`, taken, to)
+        return to
+      })
     }
   }
 
@@ -138,9 +179,8 @@ export class TextSearch {
     const connection = this.#connection
     connection.exec(temporaryTable(name, index, true))
     try {
-      const columns = index.fields.map((field) => field.name).join(', ')
       connection.run(
-        `INSERT INTO temp.${name} (rowid, ${columns}) ${selectTexts(index)} WHERE r.id IN (SELECT value FROM json_each(?))`,
+        `${insertInto(index, `temp.${name}`)} WHERE r.id IN (SELECT value FROM json_each(?))`,
         JSON.stringify(ids),
       )
       const rows = connection.all<{ id: string; shown: string }>(
@@ -164,6 +204,13 @@ interface TextQuery {
   readonly where: string
   readonly parameters: Parameters
   readonly limit: number
+}
+
+/** Rows that an index up to `upto` does not have as they are: some of its own, and all behind it. */
+interface Newer {
+  readonly changed: readonly number[]
+  readonly upto: number
+  readonly last: number
 }
 
 /** Scores of two indexes do not compare: the newer rows begin where the others do. */

@@ -1,4 +1,6 @@
 /* oxlint-disable unicorn/consistent-function-scoping -- a helper stands beside the tests that it helps */
+import { setImmediate, setTimeout } from 'node:timers/promises'
+
 import Database from 'better-sqlite3'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
@@ -11,6 +13,18 @@ type Word = (typeof words)[number]
 
 const found = async (db: AgentDB, text: string, collection: 'messages' | 'code_embeddings') =>
   (await db.search({ collection, text, mode: 'text', k: 1000 })).map(({ id }) => id).toSorted()
+
+/** Messages of one word each, in a conversation of their own. */
+function sayMany(db: AgentDB, count: number): void {
+  const { id } = db.conversations.create({})
+  db.messages.createMany(
+    Array.from({ length: count }, () => ({
+      conversation_id: id,
+      role: 'user' as const,
+      content: 'lynx',
+    })),
+  )
+}
 
 /** Ids of the rows that have the word, by a scan. */
 const scanned = (db: AgentDB, table: 'messages' | 'embeddings', word: Word): string[] =>
@@ -282,17 +296,68 @@ describe('a full-text index', () => {
   test('follows the writer without a search', async () => {
     await using db = await openStore()
     await db.search({ collection: 'messages', text: 'x' })
-    const { id } = db.conversations.create({})
-    db.messages.createMany(
-      Array.from({ length: 3000 }, () => ({
-        conversation_id: id,
-        role: 'user' as const,
-        content: 'lynx',
-      })),
-    )
+    sayMany(db, 3000)
     const upto = (): number | undefined =>
       connectionOf(db).get<{ upto: number }>('SELECT upto FROM search_index')?.upto
     expect(upto()).toBe(0)
     await expect.poll(upto, { timeout: 10_000 }).toBe(3000)
+  })
+
+  test('is brought up to date behind a writer who lets go of the lock only now and then', async () => {
+    using folder = scratchFolder()
+    const path = folder.file('agent.db')
+    await using db = await AgentDB.open({ path })
+    sayMany(db, 5000)
+    await found(db, 'x', 'code_embeddings')
+    const upto = (): number | undefined =>
+      connectionOf(db).get<{ upto: number }>('SELECT upto FROM search_index WHERE idx = 1')?.upto
+    const writer = new Database(path)
+    const over = new AbortController()
+    // Long enough for some attempts, and free until one of them has got on.
+    const write = async (): Promise<void> => {
+      while (!over.signal.aborted) {
+        const before = upto()
+        writer.exec('BEGIN IMMEDIATE')
+        await setTimeout(35)
+        writer.exec('ROLLBACK')
+        while (!over.signal.aborted && upto() === before) await setImmediate()
+      }
+    }
+    const writing = write()
+    const results = await found(db, 'lynx', 'messages')
+    over.abort()
+    await writing
+    writer.close()
+    expect(results).toHaveLength(1000)
+    expect(upto()).toBe(5000)
+  })
+
+  test('that cannot be written leaves the event loop free while what is newer is read', async () => {
+    using folder = scratchFolder()
+    const path = folder.file('agent.db')
+    await using db = await AgentDB.open({ path })
+    sayMany(db, 5000)
+    expect(await found(db, 'lynx', 'messages')).toHaveLength(1000)
+    asCentre(db, `UPDATE messages SET content = 'otter' WHERE rowid <= 450 OR rowid > 4550`)
+    sayMany(db, 5000)
+    const blocker = new Database(path)
+    blocker.exec('BEGIN IMMEDIATE')
+    const searches = [found(db, 'otter', 'messages'), found(db, 'otter', 'messages')]
+    let isOver = false
+    const turns = async (): Promise<number> => {
+      for (let seen = 0; ; await setImmediate()) {
+        if (isOver) return seen
+        const sql = `SELECT 1 FROM sqlite_temp_schema WHERE name LIKE 'search_messages_newer_'`
+        if (connectionOf(db).get(sql) !== undefined) seen += 1
+      }
+    }
+    const counted = turns()
+    const results = await Promise.all(searches)
+    isOver = true
+    blocker.close()
+    for (const each of results) expect(each).toEqual(scanned(db, 'messages', 'otter'))
+    expect(await counted).toBeGreaterThan(2)
+    const left = connectionOf(db).get('SELECT 1 FROM sqlite_temp_schema')
+    expect(left).toBeUndefined()
   })
 })
