@@ -39,6 +39,8 @@ export class TextIndexes {
 
   /** Brings an index up to date; where the store cannot be written, says how far it is instead. */
   async catchUp(definition: TextIndexDefinition): Promise<Freshness> {
+    // A transaction that this was called in may still be taken back, and the index with it; it is over by then.
+    if (this.#connection.inTransaction) await setImmediate()
     this.#follow(definition)
     let target: number | undefined
     let attempts = 0
@@ -207,9 +209,9 @@ export class TextIndexes {
     const connection = this.#connection
     const timeout = Number(connection.pragma('busy_timeout'))
     const synchronous = String(connection.pragma('synchronous'))
-    connection.pragma('busy_timeout = 0')
-    connection.pragma('synchronous = NORMAL')
     try {
+      connection.pragma('busy_timeout = 0')
+      connection.pragma('synchronous = NORMAL')
       return work()
     } finally {
       if (connection.isOpen) {

@@ -303,6 +303,28 @@ describe('a full-text index', () => {
     await expect.poll(upto, { timeout: 10_000 }).toBe(3000)
   })
 
+  test('that a search in a transaction asks for is made after it, whether it is taken back or not', async () => {
+    using folder = scratchFolder()
+    await using db = await AgentDB.open({ path: folder.file('agent.db'), busyTimeoutMs: 1234 })
+    const { id } = db.conversations.create({})
+    const asked: Promise<string[]>[] = []
+    const sayAndLook = (content: string): void => {
+      db.messages.create({ conversation_id: id, role: 'user', content })
+      asked.push(found(db, 'wolf', 'messages'))
+    }
+    errorOf(() =>
+      db.transaction(() => {
+        sayAndLook('wolf one')
+        throw new AgentDBError('INVALID_VALUE', 'undone')
+      }),
+    )
+    expect(await asked[0]).toEqual([])
+    db.transaction(() => sayAndLook('wolf two'))
+    expect(await asked[1]).toEqual(scanned(db, 'messages', 'wolf'))
+    expect(await asked[1]).toHaveLength(1)
+    expect(connectionOf(db).pragma('busy_timeout')).toBe(1234)
+  })
+
   test('is brought up to date behind a writer who lets go of the lock only now and then', async () => {
     using folder = scratchFolder()
     const path = folder.file('agent.db')
