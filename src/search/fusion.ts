@@ -46,7 +46,8 @@ export function fuse(
 export const better = (a: Scored, b: Scored): number =>
   b.score - a.score || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
 
-const best = (scored: readonly Scored[]): number =>
+/** The highest score, at least 0. */
+export const best = (scored: readonly Scored[]): number =>
   scored.reduce((most, { score }) => Math.max(most, score), 0)
 
 /** What points away from the query counts as nothing. */

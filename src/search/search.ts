@@ -76,9 +76,10 @@ export class Search {
   ): Promise<Candidate[]> {
     const condition = rowCondition(source, plan)
     const depth = depthOf(plan)
-    const words = plan.mode === 'vector' ? [] : await this.#words(source, plan, condition, depth)
-    const usesVectors = probe !== undefined && source.hasVectors
-    if (!usesVectors) return fuse(words, [], 0).map((fused) => ({ ...fused, source }))
+    if (probe === undefined || !source.hasVectors) {
+      const words = await this.#words(source, plan, condition, depth)
+      return fuse(words, [], 0).map((fused) => ({ ...fused, source }))
+    }
     const { neighbours: near, plan: made } = await this.#vectors.nearest({
       collection: source.name as Collection,
       probe,
@@ -97,6 +98,7 @@ export class Search {
         .filter(isFit)
     }
     const known = new Set(near.map(({ id }) => id))
+    const words = await this.#words(source, plan, condition, depth, [...known])
     const missing = words.filter(({ id }) => !known.has(id)).map(({ id }) => id)
     const weight = plan.vectorWeight ?? this.#embedder.vectorWeight ?? GIVEN_MODEL_WEIGHT
     return fuse(words, [...near, ...this.#cosines(missing, probe)], weight)
@@ -104,15 +106,18 @@ export class Search {
       .map((fused) => ({ ...fused, source }))
   }
 
+  /** The best by words, and whatever of `near` has words, too. */
   async #words(
     source: SourceDefinition,
     plan: SearchPlan,
     condition: Condition,
-    depth: number,
+    limit: number,
+    near: readonly string[] = [],
   ): Promise<TextHit[]> {
     const expression = matchExpression(plan.text ?? '', plan.match)
     if (expression === undefined) return []
-    return this.#texts.search(source, indexOf(source, plan), expression, condition, depth)
+    const index = indexOf(source, plan)
+    return this.#texts.search({ source, index, expression, condition, limit, near })
   }
 
   /** Cosines of rows that words found and vectors did not; those of another model have none. */

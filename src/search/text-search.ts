@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Connection, Parameters } from '../sqlite/connection.ts'
+import { best, better } from './fusion.ts'
 import type { Condition } from './payload-filter.ts'
 import type { Highlight } from './search-options.ts'
 import {
@@ -26,6 +27,18 @@ interface Found {
   readonly score: number
 }
 
+/** What has which words, among which rows. */
+export interface TextRequest {
+  readonly source: SourceDefinition
+  readonly index: TextIndexDefinition
+  /** In FTS5's language. */
+  readonly expression: string
+  readonly condition: Condition
+  readonly limit: number
+  /** Ids of embeddings whose score is wanted even where `limit` others are better. */
+  readonly near: readonly string[]
+}
+
 /** Words in rows, by FTS5. */
 export class TextSearch {
   readonly #connection: Connection
@@ -38,18 +51,11 @@ export class TextSearch {
     this.#indexes = new TextIndexes(connection)
   }
 
-  /** The best `limit` rows of a source for an expression of FTS5, among those that fit the condition. */
-  async search(
-    source: SourceDefinition,
-    index: TextIndexDefinition,
-    expression: string,
-    condition: Condition,
-    limit: number,
-  ): Promise<TextHit[]> {
-    const run = async (): Promise<TextHit[]> => {
-      const freshness = await this.#indexes.catchUp(index)
-      return this.#search(source, index, expression, condition, limit, freshness)
-    }
+  /** The best `limit` rows that fit, and whichever rows of `near` have words, too; best first. */
+  async search(request: TextRequest): Promise<TextHit[]> {
+    const { index } = request
+    const run = async (): Promise<TextHit[]> =>
+      this.#search(request, await this.#indexes.catchUp(index))
     try {
       return await run()
     } catch (error) {
@@ -60,25 +66,21 @@ export class TextSearch {
   }
 
   async #search(
-    source: SourceDefinition,
-    index: TextIndexDefinition,
-    expression: string,
-    condition: Condition,
-    limit: number,
+    { source, condition, ...request }: TextRequest,
     { isFresh, upto }: Freshness,
   ): Promise<TextHit[]> {
     const conditions = [condition.sql, source.where, this.#withoutStubs(source)].filter(
       (sql) => sql !== '1',
     )
     const where = conditions.length === 0 ? '1' : conditions.join(' AND ')
-    const query = { index, expression, where, parameters: condition.parameters, limit }
-    if (isFresh) return this.#find(query, index.name, '1')
+    const query = { ...request, where, parameters: condition.parameters }
+    if (isFresh) return merged(this.#find(query, query.index.name, '1'), [], query)
     // One reading: what is taken into the index meanwhile is found once.
     const { indexed, newer } = this.#connection.reading(() => ({
       indexed: this.#findIndexed(query, upto),
-      newer: this.#newer(index, upto),
+      newer: this.#newer(query.index, upto),
     }))
-    return merged(indexed, await this.#findNewer(query, newer), limit)
+    return merged(indexed, await this.#findNewer(query, newer), query)
   }
 
   /** Stubs stand for rows outside the scope: no program sees them. */
@@ -90,7 +92,7 @@ export class TextSearch {
   }
 
   #find(
-    { index, expression, where, parameters, limit }: TextQuery,
+    { index, expression, where, parameters, limit, near }: TextQuery,
     name: string,
     rows: string,
   ): Found[] {
@@ -106,10 +108,12 @@ export class TextSearch {
         )
       : this.#connection.all<Found>(
           `SELECT e.rowid AS row, e.id, -${bm25} AS score FROM ${name} f CROSS JOIN ${index.table} e ON e.rowid = f.rowid
-          WHERE ${name} MATCH ? AND ${rows} AND ${where} ORDER BY score DESC, e.id LIMIT ?`,
+          WHERE ${name} MATCH ? AND ${rows} AND ${where}
+          ORDER BY e.id IN (SELECT value FROM json_each(?)) DESC, score DESC, e.id LIMIT ?`,
           expression,
           ...parameters,
-          limit,
+          JSON.stringify(near),
+          limit + near.length,
         )
   }
 
@@ -198,12 +202,10 @@ export class TextSearch {
   }
 }
 
-interface TextQuery {
-  readonly index: TextIndexDefinition
-  readonly expression: string
+/** A request as SQL. */
+interface TextQuery extends Omit<TextRequest, 'source' | 'condition'> {
   readonly where: string
   readonly parameters: Parameters
-  readonly limit: number
 }
 
 /** Rows that an index up to `upto` does not have as they are: some of its own, and all behind it. */
@@ -214,12 +216,16 @@ interface Newer {
 }
 
 /** Scores of two indexes do not compare: the newer rows begin where the others do. */
-function merged(indexed: readonly Found[], newer: readonly Found[], limit: number): TextHit[] {
-  const best = indexed[0]?.score ?? 1
-  const scale = best / Math.max(newer[0]?.score ?? 1, Number.MIN_VALUE)
+function merged(
+  indexed: readonly Found[],
+  newer: readonly Found[],
+  { limit, near }: TextQuery,
+): TextHit[] {
+  const scale = (best(indexed) || 1) / (best(newer) || 1)
+  const isNear = new Set(near)
   return [...newer.map(({ id, score }) => ({ id, score: score * scale })), ...indexed]
-    .toSorted((a, b) => b.score - a.score || (a.id < b.id ? -1 : 1))
-    .slice(0, limit)
+    .toSorted(better)
+    .filter(({ id }, place) => place < limit || isNear.has(id))
 }
 
 /** Where more is damaged than the index, making it anew fails, too, and says so. */

@@ -81,6 +81,55 @@ const scores = fc
   )
   .map((list) => list.toSorted((a, b) => b.score - a.score))
 
+describe('hybrid search of more rows than either side gives', () => {
+  const probe = Float32Array.of(1, 0)
+  const query = { collection, text: 'disk', vector: probe, mode: 'hybrid' } as const
+  const at = (angle: number): Float32Array => Float32Array.of(Math.cos(angle), Math.sin(angle))
+
+  test('tells a near row the score of its words, however many rows are before it by words', async () => {
+    await using own = await openStore()
+    await own.embeddings.putMany(
+      Array.from({ length: 400 }, () => ({ collection, content: 'disk full', vector: at(0.93) })),
+    )
+    const best = await own.embeddings.put({
+      collection,
+      content: 'disk full today',
+      vector: probe,
+    })
+    for (const k of [10, 110]) {
+      const [first] = await own.search({ ...query, vectorWeight: 0.5, k })
+      expect(first).toMatchObject({ id: best.id, textScore: expect.any(Number), vectorScore: 1 })
+    }
+  })
+
+  test('tells every row the scores that it has alone, on whichever page', async () => {
+    await using own = await openStore()
+    await own.embeddings.putMany(
+      Array.from({ length: 500 }, (_, i) => ({
+        collection,
+        content: `${i % 3 === 0 ? '' : 'disk '.repeat(1 + (i % 7))}${'word '.repeat((i * 37) % 50)}`,
+        vector: at((i * 2.4) % 3),
+      })),
+    )
+    const scoresOf = async (mode: 'text' | 'vector'): Promise<Map<string, number>> => {
+      const sought = mode === 'text' ? { text: 'disk', mode } : { vector: probe, mode }
+      const found = await own.search({ collection, k: 1000, ...sought })
+      return new Map(
+        found.map(({ id, textScore, vectorScore }) => [id, textScore ?? vectorScore ?? 0]),
+      )
+    }
+    const [texts, vectors] = [await scoresOf('text'), await scoresOf('vector')]
+    for (const offset of [0, 30, 90]) {
+      const page = await own.search({ ...query, vectorWeight: 0.9, k: 30, offset })
+      expect(page).toHaveLength(30)
+      for (const { id, textScore, vectorScore } of page) {
+        expect(textScore).toBe(texts.get(id) ?? null)
+        expect(vectorScore).toBeCloseTo(vectors.get(id) ?? Number.NaN, 5)
+      }
+    }
+  })
+})
+
 describe('fusion', () => {
   test('keeps a lead of the words that is larger than all that the vectors can give', () => {
     fc.assert(
