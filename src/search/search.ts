@@ -216,8 +216,10 @@ interface ResultRow {
   readonly payload: string
 }
 
-const indexOf = (source: SourceDefinition, { match }: SearchPlan): TextIndexDefinition =>
-  match === 'substring' ? identifiersIndex : source.index
+function indexOf(source: SourceDefinition, { match }: SearchPlan): TextIndexDefinition {
+  if (match === 'substring') return identifiersIndex
+  return match === 'prefix' ? source.unstemmed : source.index
+}
 
 /** Rows that each side gives; what neither has among them is not found. */
 function depthOf({ mode, k, offset, group }: SearchPlan): number {

@@ -27,6 +27,8 @@ export interface SourceDefinition {
   readonly name: SearchSource
   readonly tableNumber: number
   readonly index: TextIndexDefinition
+  /** The same, its words as they are written. */
+  readonly unstemmed: TextIndexDefinition
   readonly hasVectors: boolean
   /** Which rows of the table are of this source. */
   readonly where: string
@@ -37,7 +39,8 @@ export interface SourceDefinition {
   readonly owner: string
 }
 
-const WORDS = 'porter unicode61 remove_diacritics 2'
+const UNSTEMMED = 'unicode61 remove_diacritics 2'
+const WORDS = `porter ${UNSTEMMED}`
 
 /** Strings of a list or of any JSON, without its keys. */
 const stringsOf = (json: string): string =>
@@ -146,10 +149,21 @@ export const identifiersIndex: TextIndexDefinition = {
   tokenize: 'trigram',
 }
 
+/** Finds beginnings of words: of `deployment` the stemmed index has `deploy`, which does not begin like `deploym`. */
+const unstemmed = (stemmed: TextIndexDefinition, number: number): TextIndexDefinition => ({
+  ...stemmed,
+  number,
+  name: `${stemmed.name}_unstemmed`,
+  tokenize: UNSTEMMED,
+})
+
+const embeddingsUnstemmed = unstemmed(embeddingsIndex, 11)
+
 const embeddingSource = (name: Collection): SourceDefinition => ({
   name,
   tableNumber: 12,
   index: embeddingsIndex,
+  unstemmed: embeddingsUnstemmed,
   hasVectors: true,
   where: `e.collection = '${name}'`,
   payload: 'e.payload',
@@ -167,6 +181,7 @@ const sources: readonly SourceDefinition[] = [
     name: 'messages',
     tableNumber: 4,
     index: messagesIndex,
+    unstemmed: unstemmed(messagesIndex, 7),
     hasVectors: false,
     where: '1',
     payload: `json_object('conversation_id', e.conversation_id, 'role', e.role, 'sequence_number', e.sequence_number)`,
@@ -179,6 +194,7 @@ const sources: readonly SourceDefinition[] = [
     name: 'conversations',
     tableNumber: 3,
     index: conversationsIndex,
+    unstemmed: unstemmed(conversationsIndex, 8),
     hasVectors: false,
     where: '1',
     payload: `json_object('conversation_id', e.id, 'title', e.title, 'tags', json(e.tags), 'message_count', e.message_count)`,
@@ -191,6 +207,7 @@ const sources: readonly SourceDefinition[] = [
     name: 'incidents',
     tableNumber: 8,
     index: incidentsIndex,
+    unstemmed: unstemmed(incidentsIndex, 9),
     hasVectors: false,
     where: '1',
     payload: `json_object('incident_id', e.id, 'title', e.title, 'severity', e.severity, 'status', e.status, 'services', json(e.affected_services))`,
@@ -203,6 +220,7 @@ const sources: readonly SourceDefinition[] = [
     name: 'runbooks',
     tableNumber: 9,
     index: runbooksIndex,
+    unstemmed: unstemmed(runbooksIndex, 10),
     hasVectors: false,
     where: '1',
     payload: `json_object('runbook_id', e.id, 'name', e.name, 'version', e.version, 'tags', json(e.tags))`,

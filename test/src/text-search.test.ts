@@ -96,6 +96,58 @@ describe('what is searched for', () => {
     expect(await inMessages('unre', { match: 'prefix' })).toEqual([other])
   })
 
+  test('finds each beginning of each word of a text, whatever the word’s stem is', async () => {
+    const content = 'The deployment of the configuration is running'
+    const [row] = say(content)
+    for (const word of content.toLowerCase().split(' ')) {
+      for (let length = 1; length <= word.length; length++) {
+        const text = word.slice(0, length)
+        expect([text, await inMessages(text, { match: 'prefix' })]).toEqual([text, [row]])
+      }
+    }
+    const [result] = await db.search({
+      collection: 'messages',
+      text: 'configurat',
+      match: 'prefix',
+      highlight: true,
+    })
+    expect(result?.highlight).toBe('The deployment of the **configuration** is running')
+  })
+
+  test('as beginnings finds the texts that have such words, and no others', async () => {
+    const aWord = fc
+      .tuple(
+        fc.constantFrom('deploy', 'configur', 'run', 'happ', 'relat', 'trunc'),
+        fc.constantFrom(
+          '',
+          's',
+          'y',
+          'ed',
+          'ing',
+          'ning',
+          'ment',
+          'ation',
+          'ional',
+          'iness',
+          'ies',
+        ),
+      )
+      .map((parts) => parts.join(''))
+    const texts = fc.sample(fc.array(aWord, { minLength: 1, maxLength: 4 }), 200)
+    const rows = say(...texts.map((words) => words.join(' ')))
+    const aBeginning = fc
+      .tuple(aWord, fc.integer({ min: 1, max: 12 }))
+      .map(([word, length]) => word.slice(0, length))
+    await fc.assert(
+      fc.asyncProperty(fc.array(aBeginning, { minLength: 1, maxLength: 3 }), async (beginnings) => {
+        const found = await inMessages(beginnings.join(' '), { match: 'prefix', k: 200 })
+        const begun = (words: readonly string[]): boolean =>
+          words.some((word) => beginnings.some((beginning) => word.startsWith(beginning)))
+        expect(found.toSorted()).toEqual(rows.filter((_, i) => begun(texts[i] ?? [])).toSorted())
+      }),
+    )
+  })
+
   test('is any of its words, all of them, or all in a row', async () => {
     const [row, apart, one] = say(
       'cache invalidation is hard',
