@@ -5,8 +5,20 @@ import type { Connection } from '../sqlite/connection.ts'
 import { cosine } from '../vector/cosine.ts'
 import { GIVEN_MODEL_WEIGHT, type Embedder } from '../vector/embedder.ts'
 import { better, fuse, type Fused } from './fusion.ts'
-import { grouped, type Candidate } from './grouping.ts'
-import { rowCondition, type Condition } from './payload-filter.ts'
+import {
+  grouped,
+  groupValue,
+  isGroupValue,
+  ofOtherGroups,
+  type Candidate,
+  type GroupValue,
+} from './grouping.ts'
+import {
+  rowCondition,
+  type Condition,
+  type PayloadFilter,
+  type RowRange,
+} from './payload-filter.ts'
 import {
   planned,
   SEARCH_K_MAX,
@@ -67,7 +79,10 @@ export class Search {
     return this.#vectors.settled()
   }
 
-  /** The best of one source, best first. How its vectors were searched goes into `plans`. */
+  /**
+   * The best of one source, best first. How its vectors were searched goes into `plans`. While the best rows are of fewer
+   * groups than are wanted, the best of other groups are looked for, too.
+   */
   async #candidates(
     source: SourceDefinition,
     plan: SearchPlan,
@@ -75,48 +90,78 @@ export class Search {
     plans: VectorPlan[],
   ): Promise<Candidate[]> {
     const condition = rowCondition(source, plan)
+    const { filter } = plan
+    const hasRange = [plan.from, plan.to, plan.userId].some((one) => one !== undefined)
+    const range = hasRange ? plan : undefined
+    let found = await this.#found({ source, plan, probe, condition, filter, range })
+    if (found.vectorPlan !== undefined) plans.push(found.vectorPlan)
+    let groups: number | undefined
+    for (;;) {
+      const candidates = this.#fused(found, source, plan)
+      if (plan.group === undefined || found.isAll) return candidates
+      const values = [...this.#groupValues(candidates, plan.group.field).values()]
+      const known = new Set(values.map(String)).size
+      if (known >= plan.k + plan.offset || known === groups) return candidates
+      groups = known
+      const others = ofOtherGroups(condition, source, plan.group.field, values)
+      const more = await this.#found({ source, plan, probe, condition: others })
+      found = {
+        words: [...found.words, ...more.words],
+        vectors: [...found.vectors, ...more.vectors],
+        isAll: more.isAll,
+      }
+    }
+  }
+
+  /** The best of either side. */
+  async #found(look: Look): Promise<Found> {
+    const { source, plan, probe, condition, filter, range } = look
     const depth = depthOf(plan)
     if (probe === undefined || !source.hasVectors) {
-      const words = await this.#words(source, plan, condition, depth)
-      return fuse(words, [], 0).map((fused) => ({ ...fused, source }))
+      const words = await this.#words(look)
+      return { words, vectors: [], isAll: words.length < depth }
     }
-    const { neighbours: near, plan: made } = await this.#vectors.nearest({
+    const { neighbours: near, plan: vectorPlan } = await this.#vectors.nearest({
       collection: source.name as Collection,
       probe,
       k: depth,
       recall: plan.recall,
-      filter: plan.filter,
+      filter,
+      range,
       condition,
-      range: [plan.from, plan.to, plan.userId].some((one) => one !== undefined) ? plan : undefined,
     })
-    plans.push(made)
-    const isFit = ({ vectorScore }: Fused): boolean =>
-      plan.minScore === undefined || (vectorScore ?? -1) >= plan.minScore
-    if (plan.mode === 'vector') {
-      return near
-        .map(({ id, score }) => ({ id, score, textScore: null, vectorScore: score, source }))
-        .filter(isFit)
-    }
+    const { minScore = -Infinity } = plan
+    const isAllNear = near.length < depth || near.some(({ score }) => score < minScore)
+    if (plan.mode === 'vector') return { words: [], vectors: near, isAll: isAllNear, vectorPlan }
     const known = new Set(near.map(({ id }) => id))
-    const words = await this.#words(source, plan, condition, depth, [...known])
+    const words = await this.#words(look, [...known])
     const missing = words.filter(({ id }) => !known.has(id)).map(({ id }) => id)
-    const weight = plan.vectorWeight ?? this.#embedder.vectorWeight ?? GIVEN_MODEL_WEIGHT
-    return fuse(words, [...near, ...this.#cosines(missing, probe)], weight)
-      .filter(isFit)
-      .map((fused) => ({ ...fused, source }))
+    const vectors = [...near, ...this.#cosines(missing, probe)]
+    return { words, vectors, isAll: isAllNear && words.length < depth, vectorPlan }
+  }
+
+  #fused({ words, vectors }: Found, source: SourceDefinition, plan: SearchPlan): Candidate[] {
+    const { mode, minScore } = plan
+    const ofEmbedder = this.#embedder.vectorWeight ?? GIVEN_MODEL_WEIGHT
+    const weight = mode === 'text' || !source.hasVectors ? 0 : (plan.vectorWeight ?? ofEmbedder)
+    const fused: Fused[] =
+      mode === 'vector'
+        ? vectors.map(({ id, score }) => ({ id, score, textScore: null, vectorScore: score }))
+        : fuse(words, vectors, weight)
+    return fused
+      .filter(({ vectorScore }) => minScore === undefined || (vectorScore ?? -1) >= minScore)
+      .map((each) => ({ ...each, source }))
   }
 
   /** The best by words, and whatever of `near` has words, too. */
   async #words(
-    source: SourceDefinition,
-    plan: SearchPlan,
-    condition: Condition,
-    limit: number,
+    { source, plan, condition }: Look,
     near: readonly string[] = [],
   ): Promise<TextHit[]> {
     const expression = matchExpression(plan.text ?? '', plan.match)
     if (expression === undefined) return []
     const index = indexOf(source, plan)
+    const limit = depthOf(plan)
     return this.#texts.search({ source, index, expression, condition, limit, near })
   }
 
@@ -155,19 +200,19 @@ export class Search {
     return results.slice(offset)
   }
 
-  /** What rows have in a field of their payload; lists and objects group nothing. */
-  #groupValues(found: readonly Candidate[], field: string): Map<string, string> {
-    const values = new Map<string, string>()
+  /** What rows have in a field of their payload. */
+  #groupValues(found: readonly Candidate[], field: string): Map<string, GroupValue> {
+    const values = new Map<string, GroupValue>()
     for (const source of new Set(found.map((candidate) => candidate.source))) {
       const ids = found.filter((candidate) => candidate.source === source).map(({ id }) => id)
-      const rows = this.#connection.all<{ id: string; value: string | number }>(
-        `SELECT e.id, CASE WHEN p.type IN ('true', 'false') THEN p.type ELSE p.atom END AS value
+      const rows = this.#connection.all<{ id: string; value: GroupValue }>(
+        `SELECT e.id, ${groupValue} AS value
         FROM json_each(?) j JOIN ${source.index.table} e ON e.id = j.value JOIN json_each(${source.payload}) p
-        WHERE p.key = ? AND p.type IN ('text', 'integer', 'real', 'true', 'false')`,
+        WHERE p.key = ? AND ${isGroupValue}`,
         JSON.stringify(ids),
         field,
       )
-      for (const { id, value } of rows) values.set(keyOf({ source, id }), String(value))
+      for (const { id, value } of rows) values.set(keyOf({ source, id }), value)
     }
     return values
   }
@@ -207,6 +252,26 @@ export class Search {
   }
 }
 
+/** What is looked for among which rows of a source. */
+interface Look {
+  readonly source: SourceDefinition
+  readonly plan: SearchPlan
+  readonly probe: Probe | undefined
+  readonly condition: Condition
+  /** What the condition is made of, where it is of that alone. */
+  readonly filter?: PayloadFilter | undefined
+  readonly range?: RowRange | undefined
+}
+
+/** What both sides gave of a source. */
+interface Found {
+  readonly words: readonly TextHit[]
+  readonly vectors: readonly TextHit[]
+  /** Whether there is nothing more to be found. */
+  readonly isAll: boolean
+  readonly vectorPlan?: VectorPlan
+}
+
 /** An embedding may have the id of the message that it is of. */
 const keyOf = ({ source, id }: Pick<Candidate, 'source' | 'id'>): string => `${source.name} ${id}`
 
@@ -221,7 +286,7 @@ function indexOf(source: SourceDefinition, { match }: SearchPlan): TextIndexDefi
   return match === 'prefix' ? source.unstemmed : source.index
 }
 
-/** Rows that each side gives; what neither has among them is not found. */
+/** Rows that each side gives; what neither has among them is not found, unless it is of a group that is wanted. */
 function depthOf({ mode, k, offset, group }: SearchPlan): number {
   const wanted = k + offset
   if (mode === 'vector' && group === undefined) return wanted

@@ -40,7 +40,7 @@ export interface NearestRequest {
   readonly filter: PayloadFilter | undefined
   /** Their time and owner; undefined where they may be any. */
   readonly range: RowRange | undefined
-  /** All of that, of rows `e` of `embeddings`; `1` is any. */
+  /** All of that, of rows `e` of `embeddings`, or more, which is asked in SQL; `1` is any. */
   readonly condition: Condition
 }
 
@@ -293,6 +293,7 @@ export class VectorSearch {
     range: RowRange | undefined,
   ): Matching | undefined {
     const hasFields = Object.keys(filter).length > 0
+    if (!hasFields && range === undefined) return undefined
     const fields = hasFields ? this.#caches.postings(collection).matching(filter) : new Matching([])
     if (range === undefined || fields === undefined) return fields
     const facts = this.#caches.facts(collection)

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 
-import type { AgentDB, SearchOptions } from '../../src/index.ts'
+import type { AgentDB, PutEmbedding, SearchOptions } from '../../src/index.ts'
 import { matchExpression, matches } from '../../src/search/text-query.ts'
 import { connectionOf, openStore, rejectionOf } from '../support/store.ts'
 
@@ -297,6 +297,62 @@ describe('results', () => {
     expect(second?.group).toMatchObject({ value: conversation, score: 0.5 })
     expect(await db.search({ ...query, groupBy: 'no_such_field' })).toEqual([])
   })
+
+  test('have every group, however many rows of one group come first', async () => {
+    say(...Array.from({ length: 250 }, () => 'disk disk full'))
+    const others = Array.from({ length: 5 }, () => db.conversations.create({}).id)
+    db.messages.createMany(
+      others.map((id) => ({ conversation_id: id, role: 'user', content: 'a disk, they said' })),
+    )
+    const groups = async (more: Partial<SearchOptions>): Promise<(string | undefined)[]> => {
+      const query = { collection: 'messages', text: 'disk', groupBy: 'conversation_id' } as const
+      return (await db.search({ ...query, ...more })).map(({ group }) => group?.value)
+    }
+    const all = await groups({})
+    expect(all[0]).toBe(conversation)
+    expect(sorted(...all.slice(1))).toEqual(others)
+    expect([...(await groups({ k: 3 })), ...(await groups({ k: 3, offset: 3 }))]).toEqual(all)
+    expect(await groups({ filter: { conversation_id: others } })).toHaveLength(5)
+  })
+
+  test.each(['text', 'vector', 'hybrid'] as const)(
+    'in mode %s are of the groups that all rows are of, in their order',
+    async (mode) => {
+      const collection = 'documentation_embeddings'
+      const row = (payload: PutEmbedding['payload'], angle: number): PutEmbedding => ({
+        collection,
+        content: 'disk '.repeat(10 - Math.floor(angle * 5)),
+        vector: Float32Array.of(Math.cos(angle), Math.sin(angle)),
+        payload,
+      })
+      const rowsOf = (count: number, payload: PutEmbedding['payload'], angle: number) =>
+        Array.from({ length: count }, (_, i) => row(payload, angle + i / 10_000))
+      await db.embeddings.putMany([
+        ...rowsOf(210, {}, 0),
+        ...rowsOf(210, { team: 'a' }, 0.2),
+        ...rowsOf(210, { team: true }, 0.4),
+        ...rowsOf(210, { team: 7 }, 0.6),
+        ...rowsOf(5, { team: ['list'] }, 0.8),
+        ...['c', 'd', '7', 1.5].map((team, i) => row({ team }, 1 + i / 5)),
+      ])
+      const query = {
+        collection,
+        mode,
+        ...(mode === 'vector' ? {} : { text: 'disk' }),
+        ...(mode === 'text' ? {} : { vector: Float32Array.of(1, 0) }),
+        ...(mode === 'hybrid' ? { vectorWeight: 0.5 } : {}),
+      } as const
+      const best = new Map<string, number>()
+      for (const { payload, score } of await db.search({ ...query, k: 1000 })) {
+        const { team } = payload as { team?: string | number | boolean | string[] }
+        if (team === undefined || Array.isArray(team) || best.has(String(team))) continue
+        best.set(String(team), score)
+      }
+      expect([...best.keys()]).toEqual(['a', 'true', '7', 'c', 'd', '1.5'])
+      const grouped = await db.search({ ...query, groupBy: 'team' })
+      expect(grouped.map(({ group }) => [group?.value, group?.score])).toEqual([...best])
+    },
+  )
 
   test('keep to the least cosine, also those that only words found', async () => {
     const collection = 'incident_knowledge'
