@@ -151,14 +151,22 @@ async function lookFor(
     mode: 'text',
     k: 1000,
   })
+  const begun = await db.search({
+    collection: 'messages',
+    text: word.slice(0, 3),
+    match: 'prefix',
+    k: 1000,
+  })
+  const messages = scanned(db, 'messages', word)
   const embeddings = scanned(db, 'embeddings', word)
   return {
     found: [
       await found(db, word, 'messages'),
+      begun.map(({ id }) => id).toSorted(),
       await found(db, word, 'code_embeddings'),
       parts.map(({ id }) => id).toSorted(),
     ],
-    scanned: [scanned(db, 'messages', word), embeddings, embeddings],
+    scanned: [messages, messages, embeddings, embeddings],
   }
 }
 
