@@ -97,7 +97,8 @@ export class TextSearch {
     rows: string,
   ): Found[] {
     const bm25 = `bm25(${[name, ...index.fields.map(({ weight }) => weight)].join(', ')})`
-    // Without a condition only the best are looked up in the table; ORDER BY bm25() beats ORDER BY rank.
+    // Without a condition only the best are looked up in the table; ORDER BY bm25() beats ORDER BY rank. With one, the near
+    // rows come first, told by rowid, which is compared faster than an id.
     return where === '1'
       ? this.#connection.all<Found>(
           `SELECT e.rowid AS row, e.id, -f.score AS score
@@ -109,7 +110,8 @@ export class TextSearch {
       : this.#connection.all<Found>(
           `SELECT e.rowid AS row, e.id, -${bm25} AS score FROM ${name} f CROSS JOIN ${index.table} e ON e.rowid = f.rowid
           WHERE ${name} MATCH ? AND ${rows} AND ${where}
-          ORDER BY e.id IN (SELECT value FROM json_each(?)) DESC, score DESC, e.id LIMIT ?`,
+          ORDER BY f.rowid IN (SELECT n.rowid FROM json_each(?) j JOIN ${index.table} n ON n.id = j.value) DESC, score DESC, e.id
+          LIMIT ?`,
           expression,
           ...parameters,
           JSON.stringify(near),
