@@ -1,16 +1,15 @@
+import { Backoff, type BackoffOptions } from './backoff.ts'
+
 /** Failures in a row after which calls are no longer tried. */
 const FAILURES_MAX = 3
 
-export interface BreakerOptions {
-  /** Bounds of the wait: full jitter below a bound that doubles with each failure. */
-  readonly minMs: number
-  readonly maxMs: number
+export interface BreakerOptions extends BackoffOptions {
   readonly now: () => number
-  readonly random: () => number
 }
 
 /**
- * Circuit breaker of the calls of one server to Qdrant.
+ * Circuit breaker of what one server asks Qdrant for searches. What it writes there waits by a {@link Backoff} of its own:
+ * a full disk refuses writes and answers searches.
  *
  *     closed ── 3 failures ──▶ open ── its time is over ──▶ half open: one call may try
  *        ▲                      ▲                               │
@@ -18,25 +17,26 @@ export interface BreakerOptions {
  *                               └────────────── failure ────────┘
  */
 export class Breaker {
-  readonly #options: BreakerOptions
-  #failures = 0
+  readonly #backoff: Backoff
+  readonly #now: () => number
   #openUntil = 0
   #isTrying = false
 
-  constructor(options: BreakerOptions) {
-    this.#options = options
+  constructor({ now, ...backoff }: BreakerOptions) {
+    this.#backoff = new Backoff(backoff)
+    this.#now = now
   }
 
   get state(): 'closed' | 'open' | 'half-open' {
-    if (this.#failures < FAILURES_MAX) return 'closed'
-    return this.#options.now() < this.#openUntil ? 'open' : 'half-open'
+    if (this.failures < FAILURES_MAX) return 'closed'
+    return this.#now() < this.#openUntil ? 'open' : 'half-open'
   }
 
   get failures(): number {
-    return this.#failures
+    return this.#backoff.failures
   }
 
-  /** Whether a call may be made now; half open, one may. */
+  /** Whether a call may be made now; half open, one may. Whoever may tells how it ended. */
   allows(): boolean {
     const { state } = this
     if (state === 'closed') return true
@@ -46,18 +46,12 @@ export class Breaker {
   }
 
   succeeded(): void {
-    this.#failures = 0
+    this.#backoff.succeeded()
     this.#isTrying = false
   }
 
-  /** How long to wait before the next try, in milliseconds. */
-  failed(): number {
-    const { minMs, maxMs, now, random } = this.#options
-    const bound = Math.min(maxMs, minMs * 2 ** Math.min(this.#failures, 30))
-    this.#failures += 1
+  failed(): void {
+    this.#openUntil = this.#now() + this.#backoff.failed()
     this.#isTrying = false
-    const waitMs = Math.max(minMs / 2, random() * bound)
-    this.#openUntil = now() + waitMs
-    return waitMs
   }
 }

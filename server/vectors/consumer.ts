@@ -22,6 +22,8 @@ export interface ConsumerParts {
 /** Rows that are read and written together. */
 const CHUNK = 500
 const PURGE_EVERY_MS = 3_600_000
+/** How often it is looked at what Qdrant has: where nobody writes, the log would never say that it is gone. */
+const CHECK_EVERY_MS = 10_000
 
 /**
  * Makes Qdrant equal to the rows of `embeddings`, and keeps it so. One pass:
@@ -42,7 +44,7 @@ export class VectorConsumer {
   readonly #lease: Lease
   readonly #writer: PointWriter
   readonly #collections: Collections
-  #isPrepared = false
+  #checkedAt = 0
   #renewedAt = 0
   #purgedAt = 0
 
@@ -58,21 +60,26 @@ export class VectorConsumer {
   /** False while another server holds the lease. Throws where Qdrant or the database fails: call it again later. */
   async pass(signal: AbortSignal): Promise<boolean> {
     if (!(await this.#lease.take())) {
-      this.#isPrepared = false
+      this.distrust()
       return false
     }
     this.#renewedAt = Date.now()
     try {
-      if (!this.#isPrepared) await this.#prepare()
+      if (Date.now() - this.#checkedAt >= CHECK_EVERY_MS) await this.#prepare()
       await this.#follow(signal)
       await this.#fillWanted(signal)
       await this.#tidy()
       return true
     } catch (error) {
       // Whatever failed may have come back with an older disk.
-      this.#isPrepared = false
+      this.distrust()
       throw error
     }
+  }
+
+  /** Whoever asked Qdrant was failed by it: the next pass looks at what it has. */
+  distrust(): void {
+    this.#checkedAt = 0
   }
 
   async #prepare(): Promise<void> {
@@ -80,7 +87,7 @@ export class VectorConsumer {
     await this.#collections.requestConfigured()
     await this.#collections.checkLive()
     await this.#collections.pointAliases()
-    this.#isPrepared = true
+    this.#checkedAt = Date.now()
   }
 
   /** Brings what exists up to the newest batch; true where that took a comparison, of which `filling` was no part. */

@@ -40,9 +40,8 @@ export interface VectorStatus {
   readonly appliedAt: string | null
   /** Whether a server follows the log now. */
   readonly isFollowed: boolean
-  /** Failures in a row of the server that follows; from the third on its circuit breaker is open. */
+  /** Failures in a row of the server that follows. */
   readonly failures: number
-  readonly breaker: 'closed' | 'open'
   readonly error: string | null
   readonly errorAt: string | null
   readonly qdrant: string
@@ -52,7 +51,6 @@ export interface VectorStatus {
 }
 
 const DEAD_SHOWN_MAX = 20
-const BREAKER_OPENS_AT = 3
 
 export async function vectorStatus(
   database: Database,
@@ -79,7 +77,6 @@ export async function vectorStatus(
   const { rows: deadLetters } = await database.query<DeadLetter>(
     `SELECT name, id, reason, at FROM sync.vector_dead ORDER BY at DESC, id LIMIT ${DEAD_SHOWN_MAX}`,
   )
-  const failures = state?.failures ?? 0
   const collections: CollectionReport[] = []
   for (const generation of await readGenerations(database))
     collections.push(await collectionReport(database, engine, generation))
@@ -91,8 +88,7 @@ export async function vectorStatus(
     isForked: watermark.nonce !== null && watermark.nonce !== head?.nonce,
     appliedAt: state?.applied_at ?? null,
     isFollowed: state?.followed ?? false,
-    failures,
-    breaker: failures >= BREAKER_OPENS_AT ? 'open' : 'closed',
+    failures: state?.failures ?? 0,
     error: state?.error ?? null,
     errorAt: state?.error_at ?? null,
     qdrant: await answerOf(engine),

@@ -140,17 +140,7 @@ export class SearchService {
     if (search.text !== undefined && pending.length > 0) return undefined
     const isEmpty = search.vector === undefined && sparseOfQuery(search.text ?? '') === undefined
     if (isEmpty) return { results: [], engine: 'qdrant' }
-    if (!vectors.breaker.allows()) return undefined
-    try {
-      const answer = await this.#ask(vectors, principal, search, pending)
-      vectors.breaker.succeeded()
-      return answer
-    } catch (error) {
-      if (!(error instanceof QdrantFailure)) throw error
-      if (vectors.breaker.state === 'closed') this.#onError(toldOf(error))
-      vectors.breaker.failed()
-      return undefined
-    }
+    return await this.#ask(vectors, principal, search, pending)
   }
 
   /** The caller's rows that Qdrant may not have as they are; undefined where it holds nothing that can be relied on. */
@@ -164,7 +154,7 @@ export class SearchService {
   }
 
   async #ask(
-    { engine }: VectorService,
+    vectors: VectorService,
     principal: Principal,
     search: ResolvedSearch,
     pending: readonly string[],
@@ -173,12 +163,40 @@ export class SearchService {
     const changed = new Set(pending)
     let limit = search.k + pending.length + SPARE
     for (let round = 0; round < ROUNDS_MAX; round++) {
-      const points = await engine.query(alias, queryOf(search, principal.userId, limit))
+      const query = queryOf(search, principal.userId, limit)
+      const points = await this.#proposed(vectors, alias, query)
+      if (points === undefined) return undefined
       const answer = await this.#judge(principal, search, points, changed)
       if (answer.results.length >= search.k || points.length < limit) return answer
       limit *= 4
     }
     return undefined
+  }
+
+  /** Undefined where Qdrant does not say: the rows still can. The first failure in a row is told, and each refusal. */
+  async #proposed(
+    vectors: VectorService,
+    alias: string,
+    query: Query,
+  ): Promise<ScoredPoint[] | undefined> {
+    const { breaker, engine } = vectors
+    if (!breaker.allows()) return undefined
+    try {
+      const points = await engine.query(alias, query)
+      breaker.succeeded()
+      return points
+    } catch (error) {
+      const isFirst = breaker.failures === 0
+      // Who refuses one search is there for the others.
+      const isRefused = error instanceof QdrantFailure && error.kind === 'refused'
+      if (isRefused) breaker.succeeded()
+      else {
+        breaker.failed()
+        vectors.distrust()
+      }
+      if (isRefused || isFirst) this.#onError(toldOf(error))
+      return undefined
+    }
   }
 
   /** Of what Qdrant proposes, what is so; and what it does not have yet. */

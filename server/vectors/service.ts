@@ -3,6 +3,7 @@ import { newId } from '../../schema/values/id.ts'
 import type { Database } from '../postgres/database.ts'
 import { QdrantEngine, QdrantFailure } from '../qdrant/engine.ts'
 import { advance, latestBatch } from '../sync/positions.ts'
+import { Backoff } from './backoff.ts'
 import { Breaker } from './breaker.ts'
 import { VectorConsumer } from './consumer.ts'
 import type { VectorSettings } from './settings.ts'
@@ -14,8 +15,7 @@ export interface QdrantAddress {
   readonly apiKey: string | undefined
 }
 
-const RETRY_MIN_MS = 100
-const RETRY_MAX_MS = 30_000
+const RETRY = { minMs: 100, maxMs: 30_000, random: Math.random }
 const SEARCH_TIMEOUT_MS = 5000
 const CLOSE_WAIT_MS = 3000
 
@@ -23,12 +23,16 @@ const CLOSE_WAIT_MS = 3000
 export class VectorService {
   /** For searches, which give up sooner. */
   readonly engine: QdrantEngine
-  readonly breaker: Breaker
+  /** Of searches alone: whether what is written passes says nothing of them. */
+  readonly breaker = new Breaker({ ...RETRY, now: () => performance.now() })
   readonly settings: VectorSettings
   readonly #database: Database
   readonly #lease: Lease
   readonly #consumer: VectorConsumer
   readonly #onError: (error: unknown) => void
+  readonly #backoff = new Backoff(RETRY)
+  /** There may be a note of a failure, of this server or of the one that followed before. */
+  #isNoted = true
   readonly #stop = new AbortController()
   readonly #waiting = new Set<() => void>()
   #wake: (() => void) | undefined
@@ -48,12 +52,6 @@ export class VectorService {
     this.engine = new QdrantEngine({
       ...address,
       timeoutMs: Math.min(timeoutMs, SEARCH_TIMEOUT_MS),
-    })
-    this.breaker = new Breaker({
-      minMs: RETRY_MIN_MS,
-      maxMs: RETRY_MAX_MS,
-      now: () => performance.now(),
-      random: Math.random,
     })
     this.#lease = new Lease(database, newId(), settings.leaseMs)
     this.#consumer = new VectorConsumer({ database, engine, settings, lease: this.#lease })
@@ -79,6 +77,11 @@ export class VectorService {
     }
   }
 
+  /** A search was failed by Qdrant: what it has is looked at, although the log may say nothing. */
+  distrust(): void {
+    this.#consumer.distrust()
+  }
+
   async close(): Promise<void> {
     this.#stop.abort()
     this.#wake?.()
@@ -95,7 +98,8 @@ export class VectorService {
     while (!signal.aborted) {
       let waitMs = this.settings.pollMs
       try {
-        if (await this.#consumer.pass(signal)) this.breaker.succeeded()
+        if (await this.#consumer.pass(signal)) await this.#succeeded()
+        else this.#isNoted = true
       } catch (error) {
         if (!signal.aborted) waitMs = await this.#failed(error)
       }
@@ -105,15 +109,23 @@ export class VectorService {
     await this.#lease.release().catch(() => undefined)
   }
 
-  /** Tells of the first failure in a row, and of each that is not the network's; tries again after a while. */
+  /** Where nothing has changed since, no position is told that would take the note away. */
+  async #succeeded(): Promise<void> {
+    if (this.#isNoted) await this.#lease.forgetNote()
+    this.#isNoted = false
+    this.#backoff.succeeded()
+  }
+
+  /** Tells of the first failure in a row; tries again after a while. */
   async #failed(error: unknown): Promise<number> {
+    this.#isNoted = true
     if (error instanceof LeaseLost) return this.settings.pollMs
-    const isFirst = this.breaker.failures === 0
-    const waitMs = this.breaker.failed()
+    const isFirst = this.#backoff.failures === 0
+    const waitMs = this.#backoff.failed()
     const told = toldOf(error)
     if (isFirst) this.#onError(told)
     try {
-      await this.#lease.note(this.breaker.failures, told.message)
+      await this.#lease.note(this.#backoff.failures, told.message)
     } catch {
       // The database is away, too: what was told already has to do.
     }

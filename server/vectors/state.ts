@@ -104,6 +104,14 @@ export class Lease {
       [this.#holder, failures, error],
     )
   }
+
+  /** What it says is over, whoever left it. */
+  async forgetNote(): Promise<void> {
+    await this.#database.query(
+      'UPDATE sync.vector_state SET failures = 0, error = NULL, error_at = NULL WHERE holder = $1',
+      [this.#holder],
+    )
+  }
 }
 
 /**

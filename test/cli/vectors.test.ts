@@ -142,7 +142,7 @@ describe('agentdb vectors', () => {
       pending: 0,
       isFollowed: true,
       isForked: false,
-      breaker: 'closed',
+      failures: 0,
       qdrant: 'ok',
       position: status['head'],
       deadLetters: [{ id: bad }],

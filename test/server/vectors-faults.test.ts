@@ -47,6 +47,27 @@ async function pointsAfter(
   return points
 }
 
+/** Failures in a row of the server that follows, as it notes them for operators. */
+async function failuresNoted({ db }: Pick<Centre, 'db'>): Promise<number> {
+  const { rows } = await sql<{ failures: number }>`SELECT failures FROM sync.vector_state`.execute(
+    db,
+  )
+  return rows[0]?.failures ?? 0
+}
+
+/** A search of a user, again and again. */
+async function searchOf(centre: Centre, user: TestUser): Promise<() => Promise<unknown>> {
+  const token = await centre.server.issueToken({ userId: user.id, agentId: 'a' })
+  return async () => {
+    const answer = await fetch(`${centre.url}/search/v1`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      body: JSON.stringify({ collection: 'code_embeddings', vector: [1, 0, 0, 0] }),
+    })
+    return await answer.json()
+  }
+}
+
 /** Inserts, updates and deletes at random; returns what lives. */
 async function churn(
   centre: Pick<Centre, 'db'>,
@@ -110,6 +131,26 @@ describe('rows and points are equal afterwards', () => {
     expect(await pointsAfter(centre, own.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
   })
 
+  test('when Qdrant loses its disk while nobody writes or searches', async () => {
+    await using own = await startQdrant()
+    const vectors = vectorOptions({ timeoutMs: 2000 })
+    await using centre = await startCentreOn('postgres', {
+      qdrantUrl: own.url,
+      vectors,
+      onError: () => undefined,
+    })
+    const user = await createUser(centre)
+    // The second time the first pass is over, and Qdrant is left alone.
+    for (let time = 0; time < 2; time++) {
+      await embed(centre, user, [{}])
+      await centre.server.vectorsCaughtUp()
+    }
+    await own.restartEmpty()
+    const points = (): Promise<unknown> =>
+      pointsOf(own.url, aliasOf(vectors)).catch((error: unknown) => error)
+    await expect.poll(points, { timeout: 30_000 }).toEqual(await rowsOf(centre))
+  })
+
   test('when the process that follows the log is killed at random moments', async () => {
     await using database = await createDatabase(inject('postgresUrl'), 'killed')
     const vectors = vectorOptions()
@@ -138,19 +179,13 @@ describe('rows and points are equal afterwards', () => {
       vectors,
       onError: (error) => told.push(error),
     })
-    const failures = async (): Promise<number> => {
-      const { rows } = await sql<{
-        failures: number
-      }>`SELECT failures FROM sync.vector_state`.execute(centre.db)
-      return rows[0]?.failures ?? 0
-    }
     const user = await createUser(centre)
     await embed(centre, user, [{}])
     await centre.server.vectorsCaughtUp()
     for (const mode of [{ cutAfter: 20 }, 'reset', 'hang'] as const) {
       proxy.set(mode)
       await embed(centre, user, [{}, {}])
-      await expect.poll(failures, { timeout: 20_000 }).toBeGreaterThan(0)
+      await expect.poll(() => failuresNoted(centre), { timeout: 20_000 }).toBeGreaterThan(0)
       proxy.set('pass')
       expect(await pointsAfter(centre, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
     }
@@ -342,15 +377,7 @@ describe('search while Qdrant is away', () => {
     const user = await createUser(centre)
     const [id] = await embed(centre, user, [{}])
     await centre.server.vectorsCaughtUp()
-    const token = await centre.server.issueToken({ userId: user.id, agentId: 'a' })
-    const search = async (): Promise<unknown> => {
-      const answer = await fetch(`${centre.url}/search/v1`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
-        body: JSON.stringify({ collection: 'code_embeddings', vector: [1, 0, 0, 0] }),
-      })
-      return await answer.json()
-    }
+    const search = await searchOf(centre, user)
     expect(await search()).toMatchObject({ engine: 'qdrant', results: [{ id }] })
     await own.kill9()
     for (let i = 0; i < 5; i++)
@@ -360,6 +387,109 @@ describe('search while Qdrant is away', () => {
     await expect
       .poll(search, { timeout: 20_000 })
       .toMatchObject({ engine: 'qdrant', results: [{ id }] })
+  })
+
+  test('is told of once where the link hangs while nobody writes; the note goes when it is over', async () => {
+    await using proxy = await FaultProxy.start(qdrant.url)
+    const told: unknown[] = []
+    await using centre = await startCentreOn('postgres', {
+      qdrantUrl: proxy.url,
+      vectors: vectorOptions({ timeoutMs: 300 }),
+      onError: (error) => told.push(error),
+    })
+    const user = await createUser(centre)
+    const [id] = await embed(centre, user, [{}])
+    await centre.server.vectorsCaughtUp()
+    const search = await searchOf(centre, user)
+    proxy.set('hang')
+    for (let i = 0; i < 8; i++)
+      expect(await search()).toMatchObject({ engine: 'exact', results: [{ id }] })
+    await expect.poll(() => failuresNoted(centre), { timeout: 20_000 }).toBeGreaterThan(0)
+    // By the first search that failed, and by the server that follows the log.
+    expect(told).toMatchObject([{ code: 'QDRANT_UNREACHABLE' }, { code: 'QDRANT_UNREACHABLE' }])
+    proxy.set('pass')
+    await expect.poll(search, { timeout: 20_000 }).toMatchObject({ engine: 'qdrant' })
+    await expect.poll(() => failuresNoted(centre), { timeout: 20_000 }).toBe(0)
+  })
+
+  test('has it looked at what Qdrant has, which is filled again where that is gone', async () => {
+    await using own = await startQdrant()
+    await using centre = await startCentreOn('postgres', {
+      qdrantUrl: own.url,
+      vectors: vectorOptions({ timeoutMs: 2000 }),
+      onError: () => undefined,
+    })
+    const user = await createUser(centre)
+    const [id] = await embed(centre, user, [{}])
+    await centre.server.vectorsCaughtUp()
+    await own.restartEmpty()
+    const search = await searchOf(centre, user)
+    expect(await search()).toMatchObject({ engine: 'exact', results: [{ id }] })
+    await expect
+      .poll(search, { timeout: 20_000 })
+      .toMatchObject({ engine: 'qdrant', results: [{ id }] })
+  })
+
+  test('asks it again also where the database failed in the one search that might try', async () => {
+    await using gate = await HttpGate.start(qdrant.url)
+    const vectors = vectorOptions()
+    await using centre = await startCentreOn('postgres', {
+      qdrantUrl: gate.url,
+      vectors,
+      onError: () => undefined,
+    })
+    const user = await createUser(centre)
+    const [id] = await embed(centre, user, [{}])
+    await centre.server.vectorsCaughtUp()
+    const search = await searchOf(centre, user)
+    const { rows } = await sql<{ name: string }>`SELECT name FROM sync.vector_collection`.execute(
+      centre.db,
+    )
+    const alias = rows[0]?.name.replace(/\.g1$/, '') ?? ''
+    const path = `/collections/${alias}/points/query`
+    gate.away.add(path)
+    for (let i = 0; i < 3; i++) expect(await search()).toMatchObject({ engine: 'exact' })
+    const asked = gate.count(path)
+    expect(asked).toBe(3)
+    gate.away.clear()
+    // No result can be read: what Qdrant answers cannot be judged.
+    await sql`ALTER TABLE embeddings RENAME COLUMN content_preview TO hidden`.execute(centre.db)
+    const tries = async (): Promise<number> => {
+      expect(await search()).toMatchObject({ code: 'SERVER_ERROR' })
+      return gate.count(path)
+    }
+    await expect.poll(tries, { timeout: 20_000 }).toBeGreaterThan(asked)
+    await sql`ALTER TABLE embeddings RENAME COLUMN hidden TO content_preview`.execute(centre.db)
+    await expect
+      .poll(search, { timeout: 20_000 })
+      .toMatchObject({ engine: 'qdrant', results: [{ id }] })
+  })
+
+  test('goes on where only writes fail, and does not have them tried more often', async () => {
+    await using gate = await HttpGate.start(qdrant.url)
+    const vectors = vectorOptions()
+    await using centre = await startCentreOn('postgres', {
+      qdrantUrl: gate.url,
+      vectors,
+      onError: () => undefined,
+    })
+    const user = await createUser(centre)
+    await embed(centre, user, [{}])
+    await centre.server.vectorsCaughtUp()
+    const search = await searchOf(centre, user)
+    const { rows } = await sql<{ name: string }>`SELECT name FROM sync.vector_collection`.execute(
+      centre.db,
+    )
+    gate.away.add(`/collections/${rows[0]?.name ?? ''}/points`)
+    await embed(centre, user, [{}])
+    const failuresAfterSearch = async (): Promise<number> => {
+      expect(await search()).toMatchObject({ engine: 'qdrant', results: [{}, {}] })
+      return await failuresNoted(centre)
+    }
+    await expect.poll(failuresAfterSearch, { timeout: 20_000 }).toBeGreaterThan(4)
+    gate.away.clear()
+    await centre.server.vectorsCaughtUp()
+    expect(await failuresNoted(centre)).toBe(0)
   })
 })
 

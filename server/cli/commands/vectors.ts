@@ -257,15 +257,12 @@ function statusText(status: VectorStatus): string {
       ['position', `${status.position} of ${status.head}; ${behind}`],
       ['applied', status.appliedAt ?? 'never'],
       ['followed', status.isFollowed ? 'by a server' : 'by no server now: agentdb serve'],
-      [
-        'breaker',
-        status.failures === 0
-          ? 'closed'
-          : `${status.breaker}, ${plural(status.failures, 'failure')} in a row`,
-      ],
       ...(status.error === null
         ? []
-        : ([['error', `${status.errorAt ?? ''} ${status.error}`]] as const)),
+        : ([
+            ['failures', `${status.failures} in a row`],
+            ['error', `${status.errorAt ?? ''} ${status.error}`],
+          ] as const)),
       ...(status.isForked
         ? ([['history', 'the centre went back or restarted: all is compared first']] as const)
         : []),
