@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { AgentDBError, preview } from '../../schema/errors.ts'
 import { collections, type Collection } from '../../schema/tables/embeddings.ts'
+import { textProblem } from '../../schema/values/canonical-json.ts'
 import { canonicalTimestamp } from '../../schema/values/timestamp.ts'
 import { DIMENSION_MAX } from '../../schema/values/vector.ts'
 import { payloadFields } from '../qdrant/layout.ts'
@@ -33,10 +34,14 @@ export interface Search {
 const FLOAT_MAX = 3.4e38
 const vector = z.array(z.number().min(-FLOAT_MAX).max(FLOAT_MAX)).min(1).max(DIMENSION_MAX)
 const k = z.int().min(1).max(RESULTS_MAX).default(10)
-const model = z.string().min(1).max(100).optional()
 const minScore = z.number().min(-1).max(1).optional()
 const exact = z.boolean().default(false)
-const word = z.string().min(1).max(KEYWORD_LENGTH_MAX)
+/** Texts that PostgreSQL or Qdrant would refuse are the caller's mistake, and no failure of theirs. */
+const written = z.string().refine((one) => textProblem(one) === undefined, {
+  error: ({ input }) => textProblem(String(input)),
+})
+const model = written.min(1).max(100).optional()
+const word = written.min(1).max(KEYWORD_LENGTH_MAX)
 const words = z.array(word).min(1).max(VALUES_MAX)
 const moment = z.string().transform((text, context) => {
   try {
@@ -46,7 +51,7 @@ const moment = z.string().transform((text, context) => {
     return z.NEVER
   }
 })
-const text = z.string().max(TEXT_LENGTH_MAX)
+const text = written.max(TEXT_LENGTH_MAX)
 const span = { since: moment.optional(), until: moment.optional() }
 const common = { model, k, minScore, exact }
 
@@ -73,7 +78,7 @@ const incidents = z.strictObject({
 
 const documentation = z.strictObject({
   vector,
-  keywords: z.array(z.string().max(KEYWORD_LENGTH_MAX)).max(VALUES_MAX).default([]),
+  keywords: z.array(written.max(KEYWORD_LENGTH_MAX)).max(VALUES_MAX).default([]),
   ...common,
 })
 

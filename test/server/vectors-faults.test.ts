@@ -493,6 +493,31 @@ describe('search while Qdrant is away', () => {
   })
 })
 
+test('a search that Qdrant refuses is answered from the rows, and keeps no other from asking', async () => {
+  const vectors = vectorOptions()
+  const told: unknown[] = []
+  await using centre = await startCentreOn('postgres', {
+    qdrantUrl: qdrant.url,
+    vectors,
+    onError: (error) => told.push(error),
+  })
+  const user = await createUser(centre)
+  const [id] = await embed(centre, user, [{}])
+  await centre.server.vectorsCaughtUp()
+  const search = await searchOf(centre, user)
+  const allow = async (max_query_limit: number): Promise<unknown> =>
+    await qdrantCall(qdrant.url, 'PATCH', `/collections/${aliasOf(vectors)}`, {
+      strict_mode_config: { max_query_limit },
+    })
+  await allow(1)
+  for (let i = 0; i < 4; i++)
+    expect(await search()).toMatchObject({ engine: 'exact', results: [{ id }] })
+  await allow(1000)
+  expect(await search()).toMatchObject({ engine: 'qdrant', results: [{ id }] })
+  const refusal = { message: expect.stringContaining('Qdrant refuses what it is asked') as string }
+  expect(told).toMatchObject([refusal, refusal, refusal, refusal])
+})
+
 /** Passes calls of writes on, and fails some of them: before they are done, or after. */
 class Flaky implements AsyncDisposable {
   readonly #server: Server

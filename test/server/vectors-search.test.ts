@@ -354,6 +354,10 @@ describe('the face of search', () => {
     [{ ...body, filter: { file_path: 'x' } }, 'filter.file_path: '],
     [{ ...body, filter: { language: [] } }, 'filter.language'],
     [{ ...body, filter: { since: 'soon' } }, 'filter.since: '],
+    [{ ...body, filter: { project_id: '\ud800' } }, 'filter.project_id: '],
+    [{ ...body, filter: { project_id: ['web', '\u0000'] } }, 'filter.project_id'],
+    [{ ...body, model: 'a\u0000b' }, 'model: contains U+0000'],
+    [{ ...body, text: '\udc00' }, 'text: contains a lone surrogate'],
     [{ ...body, minScore: 2 }, 'minScore: '],
     [{ collection: 'code_embeddings' }, 'vector or text'],
     [[], 'body: '],
@@ -362,6 +366,28 @@ describe('the face of search', () => {
     const { code, message } = (await answer.json()) as { code: string; message: string }
     expect({ status: answer.status, code }).toEqual({ status: 400, code: 'INVALID_OPTION' })
     expect(message).toContain(named)
+  })
+
+  test('what neither PostgreSQL nor Qdrant takes is refused in every search, with Qdrant or without', async () => {
+    const { vector } = body
+    const forms: [string, object, string][] = [
+      ['/code', { project: '\ud800' }, 'project: '],
+      ['/code', { project: 'web', language: '\u0000' }, 'language: '],
+      ['/incidents', { severities: ['high', '\u0000'] }, 'severities.1: '],
+      ['/incidents', { service: '\ud800' }, 'service: '],
+      ['/documentation', { keywords: ['\u0000'] }, 'keywords.0: '],
+      ['/conversations', { conversation: '\u0000' }, 'conversation: '],
+      ['/conversations', { model: '\u0000' }, 'model: '],
+    ]
+    for (const [path, wrong, named] of forms) {
+      for (const of of [centre, exact]) {
+        const answer = await ask(of, ada, path, { vector, ...wrong })
+        expect(answer.status).toBe(400)
+        expect(((await answer.json()) as { message: string }).message).toContain(named)
+      }
+    }
+    const smiling = { ...body, filter: { project_id: '😀' } }
+    expect((await ask(centre, ada, '', smiling)).status).toBe(200)
   })
 
   test('it is for whoever has a token and an active account', async () => {
