@@ -10,6 +10,7 @@ import type { Filter, Query, ScoredPoint } from '../qdrant/engine.ts'
 import { field, namesOf, sameSpace, type VectorSpace } from '../qdrant/layout.ts'
 import { latestBatch } from '../sync/positions.ts'
 import { loadPrincipal, type Principal } from '../sync/principal.ts'
+import { floorOf } from '../sync/retention.ts'
 import { changedSince } from './changes.ts'
 import { ExactSearch, fusedDepth, type ResolvedSearch } from './exact-search.ts'
 import { byScore, RRF_K, type Ranked } from './fusion.ts'
@@ -147,10 +148,13 @@ export class SearchService {
   async #pending(principal: Principal, search: ResolvedSearch): Promise<string[] | undefined> {
     const generations = await readGenerations(this.#database)
     const isLive = generations.some((one) => one.state === 'live' && sameSpace(one, search))
-    const { nonce, snapshot } = await readWatermark(this.#database)
+    const { nonce, position, snapshot } = await readWatermark(this.#database)
     if (!isLive || snapshot === null) return undefined
     if ((await latestBatch(this.#database))?.nonce !== nonce) return undefined
-    return await changedSince(this.#database, snapshot, userKey(principal.userId), PENDING_MAX)
+    const key = userKey(principal.userId)
+    const changed = await changedSince(this.#database, snapshot, key, PENDING_MAX)
+    // The floor is looked at after reading: the log may have been cut in between.
+    return (await floorOf(this.#database)) > position ? undefined : changed
   }
 
   async #ask(

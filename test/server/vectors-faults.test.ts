@@ -2,6 +2,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { newId } from '../../schema/values/id.ts'
 import { QdrantEngine } from '../../server/qdrant/engine.ts'
 import { Database } from '../../server/postgres/database.ts'
 import { PointWriter } from '../../server/vectors/point-writer.ts'
@@ -53,6 +54,16 @@ async function failuresNoted({ db }: Pick<Centre, 'db'>): Promise<number> {
     db,
   )
   return rows[0]?.failures ?? 0
+}
+
+/** Cuts the log at its head. */
+async function cutLog(url: string): Promise<void> {
+  const pruning = await Database.open({ url, folder: undefined, connectionsMax: 2 })
+  await advance(pruning, true)
+  await pruneLog(pruning, new Date(Date.now() + 60_000))
+  // Of a week that is not over the partition stays.
+  await pruning.query('DELETE FROM sync.log')
+  await pruning.close()
 }
 
 /** A search of a user, again and again. */
@@ -246,13 +257,7 @@ describe('rows and points are equal afterwards', () => {
     await following[Symbol.asyncDispose]()
     await sql`DELETE FROM embeddings WHERE id = ${gone}`.execute(writer.db)
     await embed(writer, user, [{}])
-    const opened = { url: database.url, folder: undefined, connectionsMax: 2 }
-    const pruning = await Database.open(opened)
-    await advance(pruning, true)
-    await pruneLog(pruning, new Date(Date.now() + 60_000))
-    // Of a week that is not over the partition stays.
-    await pruning.query('DELETE FROM sync.log')
-    await pruning.close()
+    await cutLog(database.url)
     await using centre = await startCentre(serving)
     expect(await pointsAfter(centre, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(centre))
   })
@@ -490,6 +495,32 @@ describe('search while Qdrant is away', () => {
     gate.away.clear()
     await centre.server.vectorsCaughtUp()
     expect(await failuresNoted(centre)).toBe(0)
+  })
+})
+
+test('a search reads the rows where the log was cut below the watermark: nothing says any more what Qdrant lacks', async () => {
+  await using database = await createDatabase(inject('postgresUrl'), 'cut_search')
+  const vectors = vectorOptions()
+  await using centre = await startCentre({
+    databaseUrl: database.url,
+    qdrantUrl: qdrant.url,
+    vectors,
+  })
+  const user = await createUser(centre)
+  const [kept = '', gone = ''] = await embed(centre, user, [{}, {}])
+  await centre.server.vectorsCaughtUp()
+  const search = await searchOf(centre, user)
+  expect(await search()).toMatchObject({ engine: 'qdrant', results: [{}, {}] })
+  // Another server has the lease, and sleeps.
+  await sql`UPDATE sync.vector_state SET holder = ${newId()}, held_until = 'infinity'`.execute(
+    centre.db,
+  )
+  await sql`DELETE FROM embeddings WHERE id = ${gone}`.execute(centre.db)
+  const [fresh = ''] = await embed(centre, user, [{ vector: [1, 0.1, 0, 0] }])
+  await cutLog(database.url)
+  expect(await search()).toMatchObject({
+    engine: 'exact',
+    results: [{ id: kept }, { id: fresh }],
   })
 })
 
