@@ -19,10 +19,13 @@ export class VectorOperations {
   readonly #database: Database
   readonly #service: VectorService
   readonly #engine: QdrantEngine
+  readonly #signal: AbortSignal | undefined
 
-  constructor(database: Database, service: VectorService) {
+  /** `signal` ends the waiting; what was begun goes on at the next start. */
+  constructor(database: Database, service: VectorService, signal?: AbortSignal) {
     this.#database = database
     this.#service = service
+    this.#signal = signal
     this.#engine = service.engine
   }
 
@@ -132,6 +135,7 @@ export class VectorOperations {
     onProgress: (name: string, progress: Progress) => void,
   ): Promise<void> {
     for (;;) {
+      this.#signal?.throwIfAborted()
       const known = await readGenerations(this.#database)
       const wanted = known.filter((one) => names.includes(one.name))
       const current = wanted.find(({ state }) => state === 'filling')

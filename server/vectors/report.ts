@@ -97,6 +97,14 @@ export async function vectorStatus(
   }
 }
 
+/** What the server that follows the log now fails at; null where none does, or nothing fails. */
+export async function followerError(database: Database): Promise<string | null> {
+  const { rows } = await database.query<{ error: string | null }>(
+    'SELECT error FROM sync.vector_state WHERE held_until > clock_timestamp()',
+  )
+  return rows[0]?.error ?? null
+}
+
 async function answerOf(engine: QdrantEngine): Promise<string> {
   try {
     await engine.mustBeRecent()
@@ -146,14 +154,18 @@ export interface Verdict {
   readonly missing: readonly string[]
   readonly different: readonly string[]
   readonly extra: readonly string[]
+  /** Rows that have no point because Qdrant refuses them: dead letters. */
+  readonly refused: readonly string[]
 }
+
+type Differences = Pick<Verdict, 'missing' | 'different' | 'extra'>
 
 /** Ids that a verdict names of each kind. */
 const NAMED_MAX = 1000
 
 /**
  * Compares a live collection with its rows in both directions, by id and digest. What seems to differ is looked at
- * again after `caughtUp`, since rows change while they are read; dead letters are known to be missing and don't count.
+ * again after `caughtUp`, since rows change while they are read. What Qdrant refuses is not said to be missing, too.
  */
 export async function verifyCollection(
   database: Database,
@@ -169,10 +181,21 @@ export async function verifyCollection(
     onRows(rows)
     if (suspects.size > NAMED_MAX) break
   }
-  const verdict = { name: generation.name, rows, missing: [], different: [], extra: [] }
-  if (suspects.size === 0) return verdict
-  await caughtUp()
-  return { ...verdict, ...(await lookAgain(database, engine, generation, [...suspects])) }
+  const { name } = generation
+  let differences: Differences = { missing: [], different: [], extra: [] }
+  if (suspects.size > 0) {
+    await caughtUp()
+    differences = await lookAgain(database, engine, generation, [...suspects])
+  }
+  return { name, rows, ...differences, refused: await refusedOf(database, name) }
+}
+
+async function refusedOf(database: Database, name: string): Promise<string[]> {
+  const { rows } = await database.query<{ id: string }>(
+    `SELECT id FROM sync.vector_dead WHERE name = $1 ORDER BY id LIMIT ${NAMED_MAX}`,
+    [name],
+  )
+  return rows.map(({ id }) => id)
 }
 
 async function lookAgain(
@@ -180,7 +203,7 @@ async function lookAgain(
   engine: QdrantEngine,
   generation: Generation & VectorSpace,
   ids: readonly string[],
-): Promise<Pick<Verdict, 'missing' | 'different' | 'extra'>> {
+): Promise<Differences> {
   const { name } = generation
   const points = await engine.retrieve(name, ids, [field.kind, field.digest])
   const live = points.filter(({ payload }) => payload[field.kind] !== 'tombstone')

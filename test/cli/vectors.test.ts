@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 import { newId } from '../../schema/values/id.ts'
 import { createUser, startCentre, type Centre, type TestUser } from '../support/centre.ts'
 import { createDatabase, type TestDatabase } from '../support/databases.ts'
-import { anyQdrant } from '../support/qdrant.ts'
+import { anyQdrant, startQdrant } from '../support/qdrant.ts'
 import { embed, MODEL, pointsOf, qdrantCall, rowsOf, vectorOptions } from '../support/vectors.ts'
 import { agentdbHere, parsed, Program } from './command.ts'
 
@@ -57,9 +57,9 @@ describe('agentdb vectors', () => {
   test.each([
     ['', ['status', 'verify', 'reindex', 'switch-model']],
     ['status', ['--qdrant-url', 'QDRANT_API_KEY', 'Examples:']],
-    ['verify', ['--collection', 'Exit code 1', 'Examples:']],
-    ['reindex', ['serves until', 'Examples:']],
-    ['switch-model', ['--model', '--drop-old', 'Examples:']],
+    ['verify', ['--collection', '--timeout', 'Exit code 1', 'Examples:']],
+    ['reindex', ['serves until', '--timeout', 'Examples:']],
+    ['switch-model', ['--model', '--drop-old', '--timeout', 'Examples:']],
   ])('vectors %s --help shows its options and examples', async (command, expected) => {
     const ended = await agentdbHere(['vectors', ...command.split(' ').filter(Boolean), '--help'])
     expect(ended).toMatchObject({ code: 0, stderr: '' })
@@ -69,6 +69,7 @@ describe('agentdb vectors', () => {
   test.each([
     [['status'], 'give --qdrant-url or QDRANT_URL'],
     [['status', '--qdrant-url', 'ftp://x'], 'It must start with http://'],
+    [['verify', '--qdrant-url', 'http://x', '--timeout', '0'], 'a whole number from 1 on'],
     [['status', '--qdrant-url', 'http://u:p@x'], 'QDRANT_API_KEY'],
     [['reindex', '--qdrant-url', 'http://x', '--collection', 'users'], 'Allowed choices'],
     [
@@ -155,8 +156,13 @@ describe('agentdb vectors', () => {
         deadLetters: 1,
       }),
     )
+    const verdict = await vectorsCommand('verify')
+    process.exitCode = 0
+    expect(verdict.code).toBe(1)
+    expect(verdict.stdout).toContain(`DIFFERENT\n  rows that Qdrant refuses: 1 (${bad})`)
     await sql`DELETE FROM embeddings WHERE id = ${bad}`.execute(centre.db)
     await centre.server.vectorsCaughtUp()
+    expect(await exitCode('verify')).toBe(0)
     expect(parsed(await vectorsCommand('status', '--json'))).toMatchObject({ deadLetters: [] })
     const text = await vectorsCommand('status')
     expect(text.stdout).toContain('nothing waits')
@@ -252,6 +258,38 @@ describe('agentdb vectors', () => {
       engine: 'exact',
       results: [{ id: later }],
     })
+  })
+
+  test('a command says what the server that follows fails at, and waits no longer than it may', async () => {
+    const apiKey = 'the-key-of-this-test'
+    await using locked = await startQdrant({ apiKey })
+    await using own = await createDatabase(inject('postgresUrl'), 'vectors_waiting')
+    const place = ['--database-url', own.url, '--qdrant-url', locked.url]
+    const serving = { databaseUrl: own.url, qdrantUrl: locked.url, qdrantApiKey: 'a wrong key' }
+    const patient = vectorOptions({ leaseMs: 600_000 })
+    await using server = await startCentre({
+      ...serving,
+      vectors: patient,
+      onError: () => undefined,
+    })
+    await embed(server, await createUser(server), [{}])
+    vi.stubEnv('QDRANT_API_KEY', apiKey)
+    try {
+      for (const command of [['verify'], ['reindex', '--json']]) {
+        const waiting = ['vectors', ...command, ...place, '--timeout', '3']
+        const { code: ended, stderr } = await agentdbHere(waiting)
+        const [said, last] = stderr.split('\n')
+        expect({ ended, said, last }).toEqual({
+          ended: 1,
+          said: expect.stringContaining('agentdb: Qdrant refuses the key') as string,
+          last: expect.stringContaining(
+            'agentdb: QDRANT_UNREACHABLE: not done within 3 s: Qdrant refuses the key',
+          ) as string,
+        })
+      }
+    } finally {
+      vi.unstubAllEnvs()
+    }
   })
 
   test('without a server this process does the work; where Qdrant is away it says so', async () => {

@@ -17,7 +17,8 @@ import {
   qdrantOf,
   wholeNumber,
 } from '../options.ts'
-import { plural, print, printError, printJson, printProgress, table } from '../output.ts'
+import { plural, print, printJson, printProgress, table } from '../output.ts'
+import { Patience } from '../patience.ts'
 
 interface VectorCommandOptions {
   readonly json?: true
@@ -26,6 +27,7 @@ interface VectorCommandOptions {
   readonly dimension?: number
   readonly dropOld?: true
   readonly force?: true
+  readonly timeout?: number
 }
 
 export function registerVectors(root: Command): void {
@@ -40,6 +42,12 @@ export function registerVectors(root: Command): void {
 
 const collectionOption = (): Option =>
   new Option('--collection <name>', 'one of the four').choices([...collections])
+
+const timeoutOption = (): Option =>
+  new Option(
+    '--timeout <seconds>',
+    'give up when Qdrant has not followed by then; without it, never',
+  ).argParser(wholeNumber)
 
 function registerStatus(vectors: Command): void {
   addOptions(
@@ -71,11 +79,12 @@ function registerVerify(vectors: Command): void {
       .description('Compare rows and points in both directions, by id and content.'),
   )
     .addOption(collectionOption())
+    .addOption(timeoutOption())
     .addHelpText(
       'after',
       `
 Reads no vector: rows and points are compared by a digest. Servers may go on meanwhile. Exit code 1 where they differ;
-agentdb vectors reindex makes them equal.
+agentdb vectors reindex makes them equal, but for rows that Qdrant refuses: agentdb vectors status says why.
 
 Examples:
   $ agentdb vectors verify
@@ -85,22 +94,23 @@ Examples:
       const verdicts = await withVectors(
         command,
         true,
-        async ({ database, service, operations }) => {
-          await service.caughtUp()
+        async ({ database, service, operations, signal }) => {
+          await service.caughtUp(signal)
           const found: Verdict[] = []
           for (const generation of await operations.live(options.collection)) {
             const { name, rowsTotal } = generation
-            const onRows = (rows: number): void => show(options, name, rows, rowsTotal)
-            const caughtUp = (): Promise<void> => service.caughtUp()
+            const onRows = (rows: number): void => {
+              signal.throwIfAborted()
+              show(options, name, rows, rowsTotal)
+            }
+            const caughtUp = (): Promise<void> => service.caughtUp(signal)
             const how = { caughtUp, onRows }
             found.push(await verifyCollection(database, service.engine, generation, how))
           }
           return found
         },
       )
-      const isEqual = verdicts.every(
-        ({ missing, different, extra }) => missing.length + different.length + extra.length === 0,
-      )
+      const isEqual = verdicts.every(holds)
       if (options.json === true) printJson({ isEqual, collections: verdicts })
       else print(verdicts.map(verdictText).join('\n') || 'there are no collections yet')
       if (!isEqual) process.exitCode = ExitCode.failed
@@ -114,6 +124,7 @@ function registerReindex(vectors: Command): void {
       .description('Fill fresh collections from the rows and switch to them.'),
   )
     .addOption(collectionOption())
+    .addOption(timeoutOption())
     .addHelpText(
       'after',
       `
@@ -125,8 +136,8 @@ Examples:
   $ agentdb vectors reindex --collection incident_knowledge --json`,
     )
     .action(async (options: VectorCommandOptions, command: Command) => {
-      const names = await withVectors(command, true, async ({ service, operations }) => {
-        await service.caughtUp()
+      const names = await withVectors(command, true, async ({ service, operations, signal }) => {
+        await service.caughtUp(signal)
         return await operations.reindex(options.collection, showing(options))
       })
       if (options.json === true) printJson({ collections: names })
@@ -147,6 +158,7 @@ function registerSwitchModel(vectors: Command): void {
     )
     .option('--force', 'also where the model has no rows yet')
     .option('--drop-old', 'drop the collections of all models but the usual one')
+    .addOption(timeoutOption())
     .addHelpText(
       'after',
       `
@@ -162,8 +174,8 @@ Examples:
       if (collection === undefined) return
       if ((model === undefined) === (options.dropOld === undefined))
         command.error('give --model or --drop-old')
-      const result = await withVectors(command, true, async ({ service, operations }) => {
-        await service.caughtUp()
+      const result = await withVectors(command, true, async ({ service, operations, signal }) => {
+        await service.caughtUp(signal)
         if (model === undefined) return { dropped: await operations.dropOld(collection) }
         const dimension = options.dimension ?? (await dimensionOf(operations, collection, model))
         const space = { collection, model, dimension }
@@ -206,6 +218,8 @@ interface Opened {
   readonly database: Database
   readonly service: VectorService
   readonly operations: VectorOperations
+  /** Ends what takes longer than the command line allows. */
+  readonly signal: AbortSignal
 }
 
 /** Opens the centre, and Qdrant if it answers; `works` where this process may be the one that writes. */
@@ -220,17 +234,21 @@ async function withVectors<T>(
   const models = Object.fromEntries(collections.map((name) => [name, []]))
   const settings = vectorSettings({ ...vectors, models })
   return await withCentre(centreOf(command), async ({ database }) => {
+    await using patience = new Patience(database, command.opts<VectorCommandOptions>().timeout)
+    const { signal } = patience
     const service = new VectorService(database, { url, apiKey }, settings, (error) =>
-      printError(`agentdb: ${error instanceof Error ? error.message : String(error)}`),
+      patience.tell(error instanceof Error ? error.message : String(error)),
     )
     if (works) {
       await service.engine.mustBeRecent().catch((error: unknown) => {
         throw toldOf(error)
       })
       service.start()
+      patience.watch()
     }
     try {
-      return await work({ database, service, operations: new VectorOperations(database, service) })
+      const operations = new VectorOperations(database, service, signal)
+      return await work({ database, service, operations, signal })
     } finally {
       await service.close()
     }
@@ -284,14 +302,18 @@ function statusText(status: VectorStatus): string {
   return lines.join('\n')
 }
 
-function verdictText({ name, rows, missing, different, extra }: Verdict): string {
-  if (missing.length + different.length + extra.length === 0)
-    return `${name}: equal, ${plural(rows, 'row')}`
+const holds = ({ missing, different, extra, refused }: Verdict): boolean =>
+  [missing, different, extra, refused].every((ids) => ids.length === 0)
+
+function verdictText(verdict: Verdict): string {
+  const { name, rows, missing, different, extra, refused } = verdict
+  if (holds(verdict)) return `${name}: equal, ${plural(rows, 'row')}`
   return [
     `${name}: DIFFERENT`,
     ...some('rows without a point', missing),
     ...some('points of another version', different),
     ...some('points without a row', extra),
+    ...some('rows that Qdrant refuses', refused),
   ].join('\n')
 }
 
