@@ -44,7 +44,7 @@ export class VectorConsumer {
   readonly #lease: Lease
   readonly #writer: PointWriter
   readonly #collections: Collections
-  #checkedAt = 0
+  #checkedAt = Number.NEGATIVE_INFINITY
   #renewedAt = 0
   #purgedAt = 0
 
@@ -65,7 +65,7 @@ export class VectorConsumer {
     }
     this.#renewedAt = Date.now()
     try {
-      if (Date.now() - this.#checkedAt >= CHECK_EVERY_MS) await this.#prepare()
+      if (performance.now() - this.#checkedAt >= CHECK_EVERY_MS) await this.#prepare()
       await this.#follow(signal)
       await this.#fillWanted(signal)
       await this.#tidy()
@@ -79,7 +79,7 @@ export class VectorConsumer {
 
   /** Whoever asked Qdrant was failed by it: the next pass looks at what it has. */
   distrust(): void {
-    this.#checkedAt = 0
+    this.#checkedAt = Number.NEGATIVE_INFINITY
   }
 
   async #prepare(): Promise<void> {
@@ -87,7 +87,7 @@ export class VectorConsumer {
     await this.#collections.requestConfigured()
     await this.#collections.checkLive()
     await this.#collections.pointAliases()
-    this.#checkedAt = Date.now()
+    this.#checkedAt = performance.now()
   }
 
   /** Brings what exists up to the newest batch; true where that took a comparison, of which `filling` was no part. */
