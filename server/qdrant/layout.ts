@@ -91,8 +91,8 @@ export const payloadFields: Readonly<
   },
 }
 
-/** Layout of points; a new one makes every point differ from its row, so that all are written again. */
-export const POINT_LAYOUT = 2
+/** Layout of points; a collection of an older one is filled anew, beside it. */
+export const POINT_LAYOUT = 3
 
 /** How the collections are spread over the nodes of a cluster. */
 export interface Spread {

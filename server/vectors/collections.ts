@@ -5,6 +5,7 @@ import {
   collectionSettings,
   namesOf,
   payloadIndexes,
+  POINT_LAYOUT,
   sameSpace,
   type VectorSpace,
 } from '../qdrant/layout.ts'
@@ -12,6 +13,11 @@ import { readMark } from './point-writer.ts'
 import type { VectorSettings } from './settings.ts'
 import { defaultOf, makeDefault, readGenerations, requestGeneration } from './state.ts'
 import type { Generation } from './state.ts'
+
+interface Tag {
+  readonly model?: unknown
+  readonly layout?: unknown
+}
 
 /** Keeps what Qdrant has of collections equal to `sync.vector_collection`. */
 export class Collections {
@@ -49,24 +55,33 @@ export class Collections {
     )
   }
 
-  /** A live collection that Qdrant lost, or has only an older copy of, is filled again. */
+  /**
+   * A live collection that Qdrant lost, or has only an older copy of, is filled again. One whose points have an older
+   * layout goes on until the next generation takes its place.
+   */
   async checkLive(): Promise<void> {
     for (const generation of await readGenerations(this.#database)) {
       if (generation.state !== 'live') continue
-      const isThere = await this.#isThere(generation)
-      const mark = isThere ? await readMark(this.#engine, generation.name) : -1
-      if (mark >= generation.marked) continue
-      await this.#database.query(
-        `UPDATE sync.vector_collection SET state = 'filling', rows_done = 0 WHERE name = $1 AND state = 'live'`,
-        [generation.name],
-      )
+      const tag = await this.#tagOf(generation)
+      const mark = tag === undefined ? -1 : await readMark(this.#engine, generation.name)
+      if (mark < generation.marked) await this.#refill(generation)
+      else if (Number(tag?.layout) < POINT_LAYOUT)
+        await this.request(generation, generation.generation + 1)
     }
+  }
+
+  async #refill({ name }: Generation): Promise<void> {
+    await this.#database.query(
+      `UPDATE sync.vector_collection SET state = 'filling', rows_done = 0 WHERE name = $1 AND state = 'live'`,
+      [name],
+    )
   }
 
   /** Makes a collection with its indexes; goes on where an earlier attempt stopped. */
   async make(generation: Generation): Promise<void> {
     const settings = collectionSettings(generation, this.#settings.spread)
-    if (!(await this.#isThere(generation))) await this.#engine.create(generation.name, settings)
+    if ((await this.#tagOf(generation)) === undefined)
+      await this.#engine.create(generation.name, settings)
     const facts = await this.#engine.facts(generation.name)
     for (const [field, schema] of payloadIndexes(generation.collection))
       if (facts?.indexes.has(field) !== true)
@@ -102,13 +117,17 @@ export class Collections {
     }
   }
 
-  /** @throws AgentDBError `QDRANT_MISMATCH`: what has our name is never dropped by itself */
-  async #isThere({ name, model, dimension }: Generation): Promise<boolean> {
+  /**
+   * What we wrote on a collection when we made it; undefined where there is none.
+   *
+   * @throws AgentDBError `QDRANT_MISMATCH`: what has our name is never dropped by itself
+   */
+  async #tagOf({ name, model, dimension }: Generation): Promise<Tag | undefined> {
     const facts = await this.#engine.facts(name)
-    if (facts === undefined) return false
-    const ours = facts.metadata['agentdb'] as { model?: unknown } | undefined
+    if (facts === undefined) return undefined
+    const ours = facts.metadata['agentdb'] as Tag | undefined
     if (facts.dimension === dimension && facts.distance === 'Cosine' && ours?.model === model)
-      return true
+      return ours
     throw new AgentDBError(
       'QDRANT_MISMATCH',
       `the collection ${name} in Qdrant has ${facts.dimension} dimensions, ${facts.distance}, model ${String(ours?.model)}; it should have ${dimension}, Cosine, ${model}`,

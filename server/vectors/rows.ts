@@ -75,8 +75,17 @@ const membersOf = (payload: unknown): Payload =>
     ? (payload as Payload)
     : {}
 
-/** What a point keeps of a value that nobody filters by. */
+/** Characters that a point keeps of a value that nobody filters by. */
 const TEXT_LENGTH_MAX = 500
+
+/** The first characters of a text, each of them whole: JSON with half of one Qdrant refuses. */
+function beginningOf(text: string, length: number): string {
+  if (text.length <= length) return text
+  // A character has at most two units; the half one that may end these is never among the first.
+  return Array.from(text.slice(0, 2 * length))
+    .slice(0, length)
+    .join('')
+}
 
 /** The fields of its collection, of the type that they should have; an agent may have written anything. */
 function filterable(collection: Collection, payload: unknown): Record<string, unknown> {
@@ -91,7 +100,7 @@ function filterable(collection: Collection, payload: unknown): Record<string, un
       const moment = momentOf(value)
       if (moment !== undefined) kept[name] = moment
     } else if (type === 'text' && typeof value === 'string')
-      kept[name] = value.slice(0, TEXT_LENGTH_MAX)
+      kept[name] = beginningOf(value, TEXT_LENGTH_MAX)
     else if (type === 'number' && Number.isFinite(value)) kept[name] = value
   }
   return kept
@@ -149,7 +158,7 @@ export function lexicalText(ownText: string | null, payload: unknown): string {
   const members = membersOf(payload)
   const text = (name: string): string => {
     const value = members[name]
-    return typeof value === 'string' ? value.slice(0, TEXT_LENGTH_MAX) : ''
+    return typeof value === 'string' ? beginningOf(value, TEXT_LENGTH_MAX) : ''
   }
   const content = ownText ?? (text('content_preview') || text('resolution_preview'))
   const names = ['title', 'section', 'file_path', 'function_name'].map(text)

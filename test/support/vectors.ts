@@ -90,7 +90,7 @@ export async function rowsOf(
   model = MODEL,
 ): Promise<Map<string, string>> {
   const { rows } = await sql<{ id: string; digest: string }>`
-    SELECT id, md5(concat_ws(chr(10), '2', user_id, collection, model, dimension, md5(vector),
+    SELECT id, md5(concat_ws(chr(10), '3', user_id, collection, model, dimension, md5(vector),
       md5(coalesce(left(content, 8192), content_preview, '')), md5(payload::text))) AS digest
     FROM embeddings WHERE collection = ${collection} AND model = ${model} ORDER BY id`.execute(
     centre.db,

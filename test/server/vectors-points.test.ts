@@ -1,0 +1,66 @@
+import { sql } from 'kysely'
+import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { createUser, startCentre, startCentreOn } from '../support/centre.ts'
+import { createDatabase } from '../support/databases.ts'
+import { anyQdrant } from '../support/qdrant.ts'
+import { embed, MODEL, pointsOf, qdrantCall, rowsOf, vectorOptions } from '../support/vectors.ts'
+
+let qdrant: Awaited<ReturnType<typeof anyQdrant>>
+
+beforeAll(async () => {
+  qdrant = await anyQdrant()
+})
+afterAll(() => qdrant[Symbol.asyncDispose]())
+
+test('a text that is cut in a point ends with a whole character', async () => {
+  const vectors = vectorOptions()
+  await using centre = await startCentreOn('pglite', { qdrantUrl: qdrant.url, vectors })
+  const user = await createUser(centre)
+  const texts = [`${'a'.repeat(499)}😀😀`, `${'a'.repeat(500)}😀`, '😀'.repeat(501)]
+  const [, , third = ''] = await embed(
+    centre,
+    user,
+    texts.map((text) => ({ payload: { file_path: text } })),
+  )
+  await centre.server.vectorsCaughtUp()
+  const alias = `${vectors.prefix}code_embeddings`
+  const rows = await rowsOf(centre)
+  expect(rows.size).toBe(3)
+  expect(await pointsOf(qdrant.url, alias)).toEqual(rows)
+  expect(
+    await qdrantCall(qdrant.url, 'GET', `/collections/${alias}/points/${third}`),
+  ).toMatchObject({ result: { payload: { file_path: '😀'.repeat(500) } } })
+})
+
+test('a collection whose points have an older layout is filled anew, dead letters too', async () => {
+  await using database = await createDatabase(inject('postgresUrl'), 'older_layout')
+  const vectors = vectorOptions()
+  const serving = { databaseUrl: database.url, qdrantUrl: qdrant.url, vectors }
+  const alias = `${vectors.prefix}code_embeddings`
+  const { name, dead } = await (async () => {
+    await using centre = await startCentre(serving)
+    const [id = ''] = await embed(centre, await createUser(centre), [{}, {}])
+    await centre.server.vectorsCaughtUp()
+    const { rows } = await sql<{ name: string }>`SELECT name FROM sync.vector_collection`.execute(
+      centre.db,
+    )
+    const [{ name } = { name: '' }] = rows
+    await sql`INSERT INTO sync.vector_dead (name, id, reason) VALUES (${name}, ${id}, 'refused')`.execute(
+      centre.db,
+    )
+    return { name, dead: id }
+  })()
+  await qdrantCall(qdrant.url, 'POST', `/collections/${name}/points/delete?wait=true`, {
+    points: [dead],
+  })
+  await qdrantCall(qdrant.url, 'PATCH', `/collections/${name}`, {
+    metadata: { agentdb: { collection: 'code_embeddings', model: MODEL, dimension: 4, layout: 2 } },
+  })
+  await using centre = await startCentre(serving)
+  const rows = await rowsOf(centre)
+  expect(rows.size).toBe(2)
+  await expect.poll(() => pointsOf(qdrant.url, alias), { timeout: 20_000 }).toEqual(rows)
+  const letters = async (): Promise<unknown[]> =>
+    (await sql`SELECT id FROM sync.vector_dead`.execute(centre.db)).rows
+  await expect.poll(letters).toEqual([])
+})
