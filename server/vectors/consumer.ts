@@ -7,7 +7,7 @@ import { readChanges, type Change } from './changes.ts'
 import { Collections } from './collections.ts'
 import { compare } from './compare.ts'
 import { PointWriter, readMark } from './point-writer.ts'
-import { readRows, type EmbeddingRow } from './rows.ts'
+import { idsIn, readInParts, type EmbeddingRow } from './rows.ts'
 import type { VectorSettings } from './settings.ts'
 import { epochOf, makeLive, readGenerations, readWatermark, versionOf } from './state.ts'
 import type { Generation, Lease } from './state.ts'
@@ -19,8 +19,6 @@ export interface ConsumerParts {
   readonly lease: Lease
 }
 
-/** Rows that are read and written together. */
-const CHUNK = 500
 const PURGE_EVERY_MS = 3_600_000
 /** How often it is looked at what Qdrant has: where nobody writes, the log would never say that it is gone. */
 const CHECK_EVERY_MS = 10_000
@@ -116,13 +114,11 @@ export class VectorConsumer {
     filling: Generation | undefined,
   ): Promise<void> {
     const touched = new Set<string>()
-    for (let at = 0; at < changes.length; at += CHUNK) {
+    const changed = changes.map(({ id }) => id)
+    let done = 0
+    for await (const { ids, rows } of readInParts(this.#database, changed)) {
       await this.#goOn(signal)
-      const some = changes.slice(at, at + CHUNK)
-      const rows = await readRows(
-        this.#database,
-        some.map(({ id }) => id),
-      )
+      const some = changes.slice(done, (done += ids.length))
       await this.#requestNew(rows)
       for (const generation of await this.#targets(filling))
         if (await this.#applyTo(generation, some, rows, version)) touched.add(generation.name)
@@ -261,15 +257,13 @@ export class VectorConsumer {
     let version = await versionNow()
     for await (const page of compare(this.#database, this.#engine, generation, name)) {
       await this.#goOn(signal)
-      const ids = [...page.missing, ...page.different]
-      for (let at = 0; at < ids.length; at += CHUNK) {
-        const rows = await readRows(this.#database, ids.slice(at, at + CHUNK))
+      const wanting = [...page.missing, ...page.different]
+      for await (const { rows } of readInParts(this.#database, wanting)) {
         const mine = rows.filter((row) => sameSpace(row, generation))
         await this.#writer.put(name, mine, version)
       }
       // A row may have come since the page was read, and its point with it.
-      const there = await readRows(this.#database, page.extra)
-      const kept = new Set(there.filter((row) => sameSpace(row, generation)).map(({ id }) => id))
+      const kept = await idsIn(this.#database, generation, page.extra)
       await this.#writer.remove(
         name,
         page.extra.filter((id) => !kept.has(id)),

@@ -1,40 +1,43 @@
-import { ScanIndex } from '../../src/vector/scan-index.ts'
+import { Admission } from '../http/admission.ts'
 import type { Session } from '../postgres/database.ts'
-import type { SparseVector } from '../qdrant/engine.ts'
 import { fuse, rankLexically, type Ranked } from './fusion.ts'
-import { candidates, readTexts, readVectors, type Candidate } from './principal-rows.ts'
-import { lexicalText, meets } from './rows.ts'
+import { KeptRows, type HasRoom } from './kept-rows.ts'
+import { candidates, type Candidate } from './principal-rows.ts'
+import { isInSpan, type RowFilter } from './rows.ts'
 import type { Search } from './search-request.ts'
-import { sparseOfQuery, sparseOfRow } from './sparse.ts'
+import { sparseOfQuery } from './sparse.ts'
 
-/** Numbers that are kept in memory, 4 bytes each. */
-const KEPT_NUMBERS_MAX = 64 * 1024 * 1024
-
-interface Kept {
-  readonly index: ScanIndex
-  /** Version of each row that the index has. */
-  readonly versions: Map<string, string>
-  readonly words: Map<string, Words>
-  /** Words of all rows together. */
-  wordCount: number
-}
-
-interface Words {
-  readonly version: string
-  readonly terms: SparseVector | undefined
-}
+/** Of vectors and words of rows, all callers together. */
+const KEPT_BYTES_MAX = 256 * 1024 * 1024
 
 /** A search whose model is known. */
 export type ResolvedSearch = Search & { readonly model: string; readonly dimension: number }
 
+interface Kept {
+  readonly rows: KeptRows
+  /** Searches of the same rows come one after the other: each finds what the one before has read. */
+  readonly turns: Admission
+}
+
 /**
  * Search over the rows themselves, as the caller sees them: always right, and slower the more rows its owner has. Used
- * without Qdrant, where Qdrant is away, and for what Qdrant does not have yet. Vectors and words of the last callers are kept;
- * the rows of each search say which of them still hold.
+ * without Qdrant, where Qdrant is away, and for what Qdrant does not have yet. Vectors and words of the last callers are
+ * kept as far as there is room; the rows of each search say which of them still hold.
  */
 export class ExactSearch {
+  readonly #bytesMax: number
   /** By caller and space; the one used last comes last. */
   readonly #kept = new Map<string, Kept>()
+
+  constructor({ bytesMax = KEPT_BYTES_MAX }: { readonly bytesMax?: number } = {}) {
+    this.#bytesMax = bytesMax
+  }
+
+  get keptBytes(): number {
+    let bytes = 0
+    for (const { rows } of this.#kept.values()) bytes += rows.bytes
+    return bytes
+  }
 
   /** Rankings by vector, by words, or fused; of `among` or of all rows. `session` is the caller's. */
   async search(
@@ -43,120 +46,79 @@ export class ExactSearch {
     search: ResolvedSearch,
     among?: readonly string[],
   ): Promise<Ranked[]> {
-    const found = await candidates(session, spaceOf(search), search.filter, among)
-    const rows = found.filter(({ payload }) => meets(payload, search.filter))
-    const kept = this.#keptOf(owner, search)
-    const rankings: Ranked[][] = []
-    if (search.vector !== undefined)
-      rankings.push(await byVector(session, kept, search, search.vector, rows))
-    if (search.text !== undefined) {
-      const ranked = await byWords(session, kept, search.text, rows)
-      rankings.push(ranked.slice(0, fusedDepth(search.k)))
-    }
-    this.#evict(kept)
-    const [only] = rankings
-    return rankings.length === 1 && only !== undefined ? only.slice(0, search.k) : fuse(rankings)
+    const found = await candidates(session, search, search.filter, among)
+    const rows = found.filter(({ moment }) => isInSpan(moment, search.filter))
+    if (rows.length === 0) return []
+    const { rows: kept, turns } = this.#keptOf(owner, search)
+    return await turns.run(async () => {
+      if (among === undefined && isOpen(search.filter)) kept.keepOnly(rows)
+      const hasRoom: HasRoom = (bytes) => this.#makeRoom(kept, bytes)
+      const rankings: Ranked[][] = []
+      if (search.vector !== undefined)
+        rankings.push(await byVector(session, kept, { search, rows, hasRoom }))
+      if (search.text !== undefined)
+        rankings.push(await byWords(session, kept, { search, rows, hasRoom }))
+      const [only] = rankings
+      return rankings.length === 1 && only !== undefined ? only.slice(0, search.k) : fuse(rankings)
+    })
   }
 
   #keptOf(owner: string, { collection, model, dimension }: ResolvedSearch): Kept {
     const key = JSON.stringify([owner, collection, model, dimension])
     const kept = this.#kept.get(key) ?? {
-      index: new ScanIndex(dimension),
-      versions: new Map(),
-      words: new Map(),
-      wordCount: 0,
+      rows: new KeptRows(dimension),
+      turns: new Admission('searches', { running: 1, waiting: Infinity }),
     }
     this.#kept.delete(key)
     this.#kept.set(key, kept)
     return kept
   }
 
-  #evict(inUse: Kept): void {
-    let numbers = 0
-    for (const kept of this.#kept.values()) numbers += numbersOf(kept)
-    for (const [key, kept] of this.#kept) {
-      if (numbers <= KEPT_NUMBERS_MAX) return
-      if (kept === inUse) continue
+  /** The callers of longest ago give way. */
+  #makeRoom(growing: KeptRows, bytes: number): boolean {
+    if (growing.bytes + bytes > this.#bytesMax) return false
+    let excess = this.keptBytes + bytes - this.#bytesMax
+    for (const [key, { rows }] of this.#kept) {
+      if (excess <= 0) break
+      if (rows === growing) continue
       this.#kept.delete(key)
-      numbers -= numbersOf(kept)
+      excess -= rows.bytes
     }
+    return true
   }
 }
-
-/** A word is a number and a weight, 8 bytes each. */
-const numbersOf = ({ index, wordCount }: Kept): number =>
-  index.size * index.dimension + 4 * wordCount
 
 /** How deep each half of a fused search goes. */
 export const fusedDepth = (k: number): number => Math.max(100, 4 * k)
 
-const spaceOf = ({ collection, model, dimension }: ResolvedSearch) => ({
-  collection,
-  model,
-  dimension,
-})
+const isOpen = ({ keywords, since, until }: RowFilter): boolean =>
+  keywords.size === 0 && since === undefined && until === undefined
+
+interface Asked {
+  readonly search: ResolvedSearch
+  readonly rows: readonly Candidate[]
+  readonly hasRoom: HasRoom
+}
 
 async function byVector(
   session: Session,
-  kept: Kept,
-  search: ResolvedSearch,
-  vector: readonly number[],
-  rows: readonly Candidate[],
+  kept: KeptRows,
+  { search, rows, hasRoom }: Asked,
 ): Promise<Ranked[]> {
-  await refreshVectors(session, kept, rows)
-  const ids = rows.map(({ id }) => id)
-  const deep = search.text === undefined ? search.k : fusedDepth(search.k)
-  const { minScore } = search
-  return kept.index
-    .search(Float32Array.from(vector), deep, ids)
-    .filter(({ score }) => minScore === undefined || score >= minScore)
-}
-
-async function refreshVectors(
-  session: Session,
-  { index, versions }: Kept,
-  rows: readonly Candidate[],
-): Promise<void> {
-  const changed = rows.filter(({ id, version }) => versions.get(id) !== version)
-  const now = new Map(changed.map(({ id, version }) => [id, version]))
-  for (const { id, vector } of await readVectors(session, [...now.keys()])) {
-    // What SQL at the centre may have written there is no vector.
-    if (!index.trySet(id, vector)) index.delete(id)
-    versions.set(id, now.get(id) ?? '')
-  }
+  const { vector = [], text, k, minScore } = search
+  const count = text === undefined ? k : fusedDepth(k)
+  const query = Float32Array.from(vector)
+  const ranked = await kept.nearest(session, rows, { query, count, hasRoom })
+  return ranked.filter(({ score }) => minScore === undefined || score >= minScore)
 }
 
 async function byWords(
   session: Session,
-  kept: Kept,
-  text: string,
-  rows: readonly Candidate[],
+  kept: KeptRows,
+  { search, rows, hasRoom }: Asked,
 ): Promise<Ranked[]> {
-  const query = sparseOfQuery(text)
+  const query = sparseOfQuery(search.text ?? '')
   if (query === undefined) return []
-  await refreshWords(session, kept, rows)
-  return rankLexically(
-    query,
-    rows.map(({ id }) => ({ id, terms: kept.words.get(id)?.terms })),
-  )
+  const words = await kept.wordsOf(session, rows, { query, hasRoom })
+  return rankLexically(query, words).slice(0, fusedDepth(search.k))
 }
-
-async function refreshWords(
-  session: Session,
-  kept: Kept,
-  rows: readonly Candidate[],
-): Promise<void> {
-  const { words } = kept
-  const changed = rows.filter(({ id, version }) => words.get(id)?.version !== version)
-  const texts = await readTexts(
-    session,
-    changed.map(({ id }) => id),
-  )
-  for (const { id, version, payload } of changed) {
-    const terms = sparseOfRow(lexicalText(texts.get(id) ?? null, payload))
-    kept.wordCount += countOf(terms) - countOf(words.get(id)?.terms)
-    words.set(id, { version, terms })
-  }
-}
-
-const countOf = (terms: SparseVector | undefined): number => terms?.indices.length ?? 0

@@ -22,11 +22,14 @@ export function fuse(rankings: readonly (readonly Ranked[])[]): Ranked[] {
   return [...scores].map(([id, score]) => ({ id, score })).toSorted(byScore)
 }
 
+/** A text's words; undefined where it has none. */
+export interface LexicalRow {
+  readonly id: string
+  readonly terms: SparseVector | undefined
+}
+
 /** Texts by the words that they share with a query, as Qdrant ranks sparse vectors with the modifier `idf`. */
-export function rankLexically(
-  query: SparseVector,
-  rows: readonly { readonly id: string; readonly terms: SparseVector | undefined }[],
-): Ranked[] {
+export function rankLexically(query: SparseVector, rows: readonly LexicalRow[]): Ranked[] {
   const having = new Map<number, number>(query.indices.map((term) => [term, 0]))
   let total = 0
   for (const { terms } of rows) {

@@ -3,7 +3,7 @@ import type { Collection } from '../../schema/tables/embeddings.ts'
 import type { Database, Session } from '../postgres/database.ts'
 import type { VectorSpace } from '../qdrant/layout.ts'
 import type { Principal } from '../sync/principal.ts'
-import { textOf, type RowFilter } from './rows.ts'
+import { lexicalMembersOf, lexicalText, textOf, type RowFilter } from './rows.ts'
 
 /** Runs `work` as the caller: row-level security decides which rows there are. */
 export function asPrincipal<T>(
@@ -27,14 +27,21 @@ export interface VisibleRow extends VectorSpace {
   readonly payload: unknown
 }
 
-/** Of some rows those that the caller may see, as they are now. */
+/** Bytes of payloads beyond which no further row is read: an answer is held in memory, several times over. */
+const PAYLOAD_BYTES_MAX = 16 * 1024 * 1024
+
+/** Of some rows, best first, those that the caller may see, as they are now; as many as their payloads leave room for. */
 export async function visibleRows(
   session: Session,
   ids: readonly string[],
 ): Promise<Map<string, VisibleRow>> {
   const { rows } = await session.query<VisibleRow>(
-    `SELECT e.id, e.collection, e.model, e.dimension, e.content_preview AS "contentPreview", e.payload
-    FROM embeddings e WHERE e.id = ANY ($1::uuid[])`,
+    `SELECT v.id, v.collection, v.model, v.dimension, v.preview AS "contentPreview", v.payload
+    FROM (SELECT e.id, e.collection, e.model, e.dimension, e.content_preview AS preview, e.payload,
+        sum(octet_length(e.payload::text)) OVER
+          (ORDER BY wanted.rank ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+      FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted(id, rank) JOIN embeddings e ON e.id = wanted.id) v
+    WHERE coalesce(v.before, 0) < ${PAYLOAD_BYTES_MAX}`,
     [ids],
   )
   return new Map(rows.map((row) => [row.id, row]))
@@ -45,11 +52,15 @@ export interface Candidate {
   readonly id: string
   /** Another one whenever the row has changed. */
   readonly version: string
-  readonly payload: unknown
+  /** What its payload has as its time, where the filter asks for a span. */
+  readonly moment: string | null
 }
 
+/** Characters of what may be a time: more than any has. */
+const MOMENT_LENGTH_MAX = 64
+
 /**
- * The caller's rows of a space that a filter may let through, of `among` or all. Times are left to {@link meets}: what
+ * The caller's rows of a space that a filter may let through, of `among` or all. Times are left to {@link isInSpan}: what
  * an agent wrote there need not be one.
  */
 export async function candidates(
@@ -70,8 +81,14 @@ export async function candidates(
     parameters.push(among)
     conditions.push(`AND e.id = ANY ($${parameters.length}::uuid[])`)
   }
+  let moment = 'NULL'
+  if (filter.since !== undefined || filter.until !== undefined) {
+    const field = `$${parameters.push(filter.timeField)}::text`
+    moment = `CASE jsonb_typeof(e.payload -> ${field}) WHEN 'string'
+      THEN left(e.payload ->> ${field}, ${MOMENT_LENGTH_MAX}) END`
+  }
   const { rows } = await session.query<Candidate>(
-    `SELECT e.id, e.updated_at::text AS version, e.payload FROM embeddings e
+    `SELECT e.id, e.updated_at::text AS version, ${moment} AS moment FROM embeddings e
     WHERE e.collection = $1 AND e.model = $2 AND e.dimension = $3 ${conditions.join(' ')} ORDER BY e.id`,
     parameters,
   )
@@ -89,16 +106,17 @@ export async function readVectors(
   return rows
 }
 
-/** What words are looked for in, as far as it is long. */
+/** What words are looked for in. */
 export async function readTexts(
   session: Session,
   ids: readonly string[],
-): Promise<Map<string, string | null>> {
-  const { rows } = await session.query<{ id: string; text: string | null }>(
-    `SELECT e.id, ${textOf('e')} AS text FROM embeddings e WHERE e.id = ANY ($1::uuid[])`,
+): Promise<Map<string, string>> {
+  const { rows } = await session.query<{ id: string; text: string | null; members: unknown }>(
+    `SELECT e.id, ${textOf('e')} AS text, ${lexicalMembersOf('e')} AS members
+    FROM embeddings e WHERE e.id = ANY ($1::uuid[])`,
     [ids],
   )
-  return new Map(rows.map(({ id, text }) => [id, text]))
+  return new Map(rows.map(({ id, text, members }) => [id, lexicalText(text, members)]))
 }
 
 /** Whether the caller has any vector of a space. */

@@ -8,12 +8,13 @@ import { sparseOfRow } from './sparse.ts'
 /** Number of `embeddings` in the log. */
 export const EMBEDDINGS = embeddings.number
 
-/** A row of `embeddings`, with the digest that its point carries. */
+/** What a point is made of, and the digest that it carries of the whole row. */
 export interface EmbeddingRow extends VectorSpace {
   readonly id: string
   readonly owner: string
   readonly vector: Float32Array
   readonly text: string | null
+  /** The members that a point may have. */
   readonly payload: unknown
   readonly digest: string
 }
@@ -33,15 +34,81 @@ export const digestOf = (row: string): string =>
   `md5(concat_ws(chr(10), '${POINT_LAYOUT}', ${row}.user_id, ${row}.collection, ${row}.model, ${row}.dimension,
     md5(${row}.vector), md5(coalesce(${textOf(row)}, '')), md5(${row}.payload::text)))`
 
+/** Longest value that can be filtered by. */
+export const KEYWORD_LENGTH_MAX = 1024
+
+/**
+ * SQL for some members of a row's payload that are of some JSON types, texts no longer than any use of them: beside them
+ * an agent may have written megabytes.
+ */
+const membersIn = (row: string, names: readonly string[], types: readonly string[]): string =>
+  `(SELECT coalesce(jsonb_object_agg(m.key, CASE jsonb_typeof(m.value)
+      WHEN 'string' THEN to_jsonb(left(m.value #>> '{}', ${KEYWORD_LENGTH_MAX + 1})) ELSE m.value END), '{}')
+    FROM jsonb_each(CASE jsonb_typeof(${row}.payload) WHEN 'object' THEN ${row}.payload END) m
+    WHERE m.key = ANY ('{${names.join(',')}}') AND jsonb_typeof(m.value) = ANY ('{${types.join(',')}}'))`
+
+const pointNames = Object.values(payloadFields).flatMap((fields) => Object.keys(fields))
+const pointMembers = membersIn('e', pointNames, ['string', 'number', 'array'])
+
 /** Rows by id, as they are now. */
 export async function readRows(session: Session, ids: readonly string[]): Promise<EmbeddingRow[]> {
   const { rows } = await session.query<EmbeddingRow>(
     `SELECT e.id, e.user_id AS owner, e.collection, e.model, e.dimension, e.vector,
-      ${textOf('e')} AS text, e.payload, ${digestOf('e')} AS digest
+      ${textOf('e')} AS text, ${pointMembers} AS payload, ${digestOf('e')} AS digest
     FROM embeddings e WHERE e.id = ANY ($1::uuid[])`,
     [ids],
   )
   return rows
+}
+
+/** Rows, and their bytes, that are read and written together; one that is larger alone comes alone. */
+const PART_ROWS_MAX = 500
+const PART_BYTES_MAX = 8 * 1024 * 1024
+
+/** {@link readRows} in parts that fit in memory, whatever rows hold; each with the ids, in order, that it answers for. */
+export async function* readInParts(
+  session: Session,
+  ids: readonly string[],
+): AsyncGenerator<{ ids: readonly string[]; rows: EmbeddingRow[] }> {
+  for (let at = 0; at < ids.length; at += PART_ROWS_MAX)
+    for (const part of await fitting(session, ids.slice(at, at + PART_ROWS_MAX)))
+      yield { ids: part, rows: await readRows(session, part) }
+}
+
+async function fitting(session: Session, ids: readonly string[]): Promise<string[][]> {
+  const { rows } = await session.query<{ id: string; bytes: number }>(
+    `SELECT e.id, octet_length(e.vector) + octet_length(${pointMembers}::text)
+      + coalesce(octet_length(${textOf('e')}), 0) AS bytes
+    FROM embeddings e WHERE e.id = ANY ($1::uuid[])`,
+    [ids],
+  )
+  const bytesOf = new Map(rows.map(({ id, bytes }) => [id, bytes]))
+  const parts: string[][] = []
+  let part: string[] = []
+  let room = 0
+  for (const id of ids) {
+    room -= bytesOf.get(id) ?? 0
+    if (part.length === 0 || room < 0) {
+      parts.push((part = []))
+      room = PART_BYTES_MAX - (bytesOf.get(id) ?? 0)
+    }
+    part.push(id)
+  }
+  return parts
+}
+
+/** Of some ids those that rows of a space have now. */
+export async function idsIn(
+  session: Session,
+  { collection, model, dimension }: VectorSpace,
+  ids: readonly string[],
+): Promise<Set<string>> {
+  const { rows } = await session.query<{ id: string }>(
+    `SELECT e.id FROM embeddings e
+    WHERE e.id = ANY ($1::uuid[]) AND e.collection = $2 AND e.model = $3 AND e.dimension = $4`,
+    [ids, collection, model, dimension],
+  )
+  return new Set(rows.map(({ id }) => id))
 }
 
 /** The point of a row, at a version. */
@@ -106,9 +173,6 @@ function filterable(collection: Collection, payload: unknown): Record<string, un
   return kept
 }
 
-/** Longest value that can be filtered by. */
-export const KEYWORD_LENGTH_MAX = 1024
-
 /** Values of a field that a filter compares with: a text, or the texts of a list. */
 function keywordsOf(value: unknown): string[] {
   const values: readonly unknown[] = Array.isArray(value) ? value : [value]
@@ -144,14 +208,23 @@ export function meets(payload: unknown, filter: RowFilter): boolean {
   for (const [name, wanted] of filter.keywords) {
     if (!keywordsOf(members[name]).some((word) => wanted.includes(word))) return false
   }
-  if (filter.since === undefined && filter.until === undefined) return true
-  const moment = momentOf(members[filter.timeField])
-  if (moment === undefined) return false
-  return (
-    (filter.since === undefined || moment >= filter.since) &&
-    (filter.until === undefined || moment < filter.until)
-  )
+  return isInSpan(members[filter.timeField], filter)
 }
+
+/** Whether the field that holds a row's time meets the filter's span. */
+export function isInSpan(value: unknown, { since, until }: RowFilter): boolean {
+  if (since === undefined && until === undefined) return true
+  const moment = momentOf(value)
+  if (moment === undefined) return false
+  return (since === undefined || moment >= since) && (until === undefined || moment < until)
+}
+
+const previewNames = ['content_preview', 'resolution_preview']
+const titleNames = ['title', 'section', 'file_path', 'function_name']
+
+/** SQL for what {@link lexicalText} reads of a row's payload. */
+export const lexicalMembersOf = (row: string): string =>
+  membersIn(row, [...previewNames, ...titleNames], ['string'])
 
 /** Texts of a row that hybrid search looks for words in: {@link textOf} it, and its names. */
 export function lexicalText(ownText: string | null, payload: unknown): string {
@@ -160,7 +233,6 @@ export function lexicalText(ownText: string | null, payload: unknown): string {
     const value = members[name]
     return typeof value === 'string' ? beginningOf(value, TEXT_LENGTH_MAX) : ''
   }
-  const content = ownText ?? (text('content_preview') || text('resolution_preview'))
-  const names = ['title', 'section', 'file_path', 'function_name'].map(text)
-  return [...names, content].filter((piece) => piece !== '').join('\n')
+  const content = ownText ?? previewNames.map(text).find((preview) => preview !== '')
+  return [...titleNames.map(text), content ?? ''].filter((piece) => piece !== '').join('\n')
 }

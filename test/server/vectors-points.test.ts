@@ -44,11 +44,11 @@ test('a collection whose points have an older layout is filled anew, dead letter
     const { rows } = await sql<{ name: string }>`SELECT name FROM sync.vector_collection`.execute(
       centre.db,
     )
-    const [{ name } = { name: '' }] = rows
-    await sql`INSERT INTO sync.vector_dead (name, id, reason) VALUES (${name}, ${id}, 'refused')`.execute(
+    const [made = { name: '' }] = rows
+    await sql`INSERT INTO sync.vector_dead (name, id, reason) VALUES (${made.name}, ${id}, 'refused')`.execute(
       centre.db,
     )
-    return { name, dead: id }
+    return { ...made, dead: id }
   })()
   await qdrantCall(qdrant.url, 'POST', `/collections/${name}/points/delete?wait=true`, {
     points: [dead],
