@@ -63,10 +63,7 @@ export class VectorConsumer {
     }
     this.#renewedAt = Date.now()
     try {
-      if (performance.now() - this.#checkedAt >= CHECK_EVERY_MS) await this.#prepare()
-      await this.#follow(signal)
-      await this.#fillWanted(signal)
-      await this.#tidy()
+      await this.#lease.keepDuring(() => this.#work(signal))
       return true
     } catch (error) {
       // Whatever failed may have come back with an older disk.
@@ -78,6 +75,13 @@ export class VectorConsumer {
   /** Whoever asked Qdrant was failed by it: the next pass looks at what it has. */
   distrust(): void {
     this.#checkedAt = Number.NEGATIVE_INFINITY
+  }
+
+  async #work(signal: AbortSignal): Promise<void> {
+    if (performance.now() - this.#checkedAt >= CHECK_EVERY_MS) await this.#prepare()
+    await this.#follow(signal)
+    await this.#fillWanted(signal)
+    await this.#tidy()
   }
 
   async #prepare(): Promise<void> {

@@ -76,6 +76,27 @@ export class Lease {
     if (!(await this.take())) throw new LeaseLost('another server follows the log for Qdrant')
   }
 
+  /** Renews it by itself while `work` runs: one call of Qdrant may take longer than the lease. */
+  async keepDuring<T>(work: () => Promise<T>): Promise<T> {
+    let prolonging: Promise<void> | undefined
+    const timer = setInterval(() => {
+      prolonging ??= this.#prolong().finally(() => (prolonging = undefined))
+    }, this.#ms / 3)
+    timer.unref()
+    try {
+      return await work()
+    } finally {
+      clearInterval(timer)
+      await prolonging
+    }
+  }
+
+  /** As long as it is ours. Where the database fails, the work finds out by itself. */
+  async #prolong(): Promise<void> {
+    const more = `UPDATE sync.vector_state SET held_until = clock_timestamp() + $2 * interval '1 millisecond' WHERE holder = $1`
+    await this.#database.query(more, [this.#holder, this.#ms]).catch(() => undefined)
+  }
+
   /** A new epoch, for points that must beat all that were written before. It is committed before it is used. */
   async beginEpoch(atLeast: number): Promise<number> {
     const { rows } = await this.#database.query<{ epoch: number }>(
