@@ -45,10 +45,10 @@ export class Collections {
     await requestGeneration(this.#database, space, { name, generation })
   }
 
-  /** Whether a space that nobody asked for gets a collection when its first row comes. */
+  /** Whether a space that nobody asked for gets a collection when its first row comes. What is `off` takes no place. */
   mayAdd(space: VectorSpace, known: readonly Generation[]): boolean {
     if (known.some((one) => sameSpace(one, space))) return false
-    const others = known.filter((one) => one.collection === space.collection)
+    const others = known.filter((one) => one.collection === space.collection && one.state !== 'off')
     return (
       new Set(others.map(({ model, dimension }) => `${dimension} ${model}`)).size <
       this.#settings.modelsMax

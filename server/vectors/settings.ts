@@ -16,7 +16,7 @@ export interface VectorOptions {
    * `text-embedding-ada-002` of 1536 dimensions. Other models get theirs when their first row comes.
    */
   readonly models?: Partial<Record<Collection, readonly VectorModel[]>> | undefined
-  /** Most (model, dimension) pairs of a collection; rows of others are searched exactly. Default: 8. */
+  /** Most (model, dimension) pairs of a collection, without dropped ones; rows of others are searched exactly. Default: 8. */
   readonly modelsMax?: number | undefined
   /** Shards of each collection. Default: 1. */
   readonly shardNumber?: number | undefined

@@ -64,3 +64,24 @@ test('a collection whose points have an older layout is filled anew, dead letter
     (await sql`SELECT id FROM sync.vector_dead`.execute(centre.db)).rows
   await expect.poll(letters).toEqual([])
 })
+
+test('a model that an operator has dropped gives its place to another', async () => {
+  const vectors = vectorOptions({ modelsMax: 2 })
+  await using centre = await startCentreOn('pglite', { qdrantUrl: qdrant.url, vectors })
+  const user = await createUser(centre)
+  const live = async (): Promise<string[]> => {
+    await centre.server.vectorsCaughtUp()
+    const { rows } = await sql<{ model: string }>`
+      SELECT model FROM sync.vector_collection WHERE state = 'live' ORDER BY model`.execute(
+      centre.db,
+    )
+    return rows.map(({ model }) => model)
+  }
+  await embed(centre, user, [{ model: 'first' }, { model: 'second' }])
+  expect(await live()).toEqual(['first', MODEL])
+  await sql`UPDATE sync.vector_collection SET state = 'off' WHERE model = 'first'`.execute(
+    centre.db,
+  )
+  await embed(centre, user, [{ model: 'first' }, { model: 'second' }, { model: 'third' }])
+  expect(await live()).toEqual(['second', MODEL])
+})
