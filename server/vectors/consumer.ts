@@ -43,6 +43,8 @@ export class VectorConsumer {
   readonly #writer: PointWriter
   readonly #collections: Collections
   #checkedAt = Number.NEGATIVE_INFINITY
+  /** The epoch of a comparison or a fill that has not succeeded yet. */
+  #unfinished: { readonly work: string; readonly epoch: number } | undefined
   #renewedAt = 0
   #purgedAt = 0
 
@@ -189,13 +191,14 @@ export class VectorConsumer {
    */
   async #compareAll(head: Batch, signal: AbortSignal): Promise<true> {
     const targets = await this.#targets(undefined)
-    const epoch = await this.#newEpoch(targets)
+    const epoch = await this.#newEpoch(targets, head.nonce)
     const version = versionOf(epoch, head.position)
     for (const generation of targets) {
       await this.#repair(generation, signal, async () => version)
       await this.#writer.mark(generation.name, version)
     }
     await this.#lease.advance(head)
+    this.#unfinished = undefined
     await this.#requestMissing()
     return true
   }
@@ -210,11 +213,20 @@ export class VectorConsumer {
         await this.#collections.request(space, 1)
   }
 
-  async #newEpoch(generations: readonly Generation[]): Promise<number> {
+  /**
+   * Of what is tried again in the same history, where nobody has begun another meanwhile, still the same one: it beats
+   * what was there before, and among its own points the later position does. Epochs end some day; failures need not.
+   */
+  async #newEpoch(generations: readonly Generation[], nonce: string | null): Promise<number> {
+    const work = [nonce, ...generations.map(({ name }) => name)].join(' ')
+    const { epoch } = await readWatermark(this.#database)
+    if (this.#unfinished?.work === work && this.#unfinished.epoch === epoch) return epoch
     let known = 0
     for (const { name } of generations)
       known = Math.max(known, epochOf(await readMark(this.#engine, name)))
-    return await this.#lease.beginEpoch(known)
+    const begun = await this.#lease.beginEpoch(known)
+    this.#unfinished = { work, epoch: begun }
+    return begun
   }
 
   /** Fills what is asked for, and lets it take the place of the generation before. */
@@ -226,6 +238,7 @@ export class VectorConsumer {
       // Whoever reads that it is live finds it under its alias.
       await this.#collections.pointAliases(generation)
       await makeLive(this.#database, generation)
+      this.#unfinished = undefined
       await this.#collections.dropRetired()
     }
   }
@@ -237,7 +250,8 @@ export class VectorConsumer {
         (SELECT count(*) FROM embeddings WHERE collection = $2 AND model = $3 AND dimension = $4) WHERE name = $1`,
       [name, collection, model, dimension],
     )
-    await this.#newEpoch([generation])
+    const { nonce } = await readWatermark(this.#database)
+    await this.#newEpoch([generation], nonce)
     for (let isWhole = false; !isWhole;) {
       isWhole = true
       // What is live goes on following the log meanwhile, and so does what is being filled.
