@@ -32,8 +32,8 @@ const CHECK_EVERY_MS = 10_000
  *                 fill what is asked for ─▶ what the log says since the watermark
  *
  * Rows are read as they are now, at or after the position that their points are labelled with; what changes later is in
- * the log after it. So every step may be repeated, and a writer that was thought dead changes nothing: the version of
- * what it still writes is not greater.
+ * the log after it. So every step may be repeated, and a writer that was thought dead changes nothing that was written
+ * since: the version of what it still writes is not greater. What a comparison left as it was has no such fence.
  */
 export class VectorConsumer {
   readonly #database: Database
