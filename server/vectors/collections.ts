@@ -9,7 +9,7 @@ import {
   sameSpace,
   type VectorSpace,
 } from '../qdrant/layout.ts'
-import { readMark } from './point-writer.ts'
+import { Marks } from './marks.ts'
 import type { VectorSettings } from './settings.ts'
 import { defaultOf, makeDefault, readGenerations, requestGeneration } from './state.ts'
 import type { Generation } from './state.ts'
@@ -24,11 +24,13 @@ export class Collections {
   readonly #database: Database
   readonly #engine: QdrantEngine
   readonly #settings: VectorSettings
+  readonly #marks: Marks
 
   constructor(database: Database, engine: QdrantEngine, settings: VectorSettings) {
     this.#database = database
     this.#engine = engine
     this.#settings = settings
+    this.#marks = new Marks(database, engine, settings.spread.shardNumber)
   }
 
   /** Asks for the collections of the configuration, once (QD-018). */
@@ -63,7 +65,7 @@ export class Collections {
     for (const generation of await readGenerations(this.#database)) {
       if (generation.state !== 'live') continue
       const tag = await this.#tagOf(generation)
-      const mark = tag === undefined ? -1 : await readMark(this.#engine, generation.name)
+      const mark = tag === undefined ? -1 : (await this.#marks.read(generation.name)).least
       if (mark < generation.marked) await this.#refill(generation)
       else if (Number(tag?.layout) < POINT_LAYOUT)
         await this.request(generation, generation.generation + 1)

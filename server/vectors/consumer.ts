@@ -6,7 +6,8 @@ import { floorOf } from '../sync/retention.ts'
 import { readChanges, type Change } from './changes.ts'
 import { Collections } from './collections.ts'
 import { compare } from './compare.ts'
-import { PointWriter, readMark } from './point-writer.ts'
+import { Marks } from './marks.ts'
+import { PointWriter } from './point-writer.ts'
 import { idsIn, readInParts, type EmbeddingRow } from './rows.ts'
 import type { VectorSettings } from './settings.ts'
 import { epochOf, makeLive, readGenerations, readWatermark, versionOf } from './state.ts'
@@ -41,6 +42,7 @@ export class VectorConsumer {
   readonly #settings: VectorSettings
   readonly #lease: Lease
   readonly #writer: PointWriter
+  readonly #marks: Marks
   readonly #collections: Collections
   #checkedAt = Number.NEGATIVE_INFINITY
   /** The epoch of a comparison or a fill that has not succeeded yet. */
@@ -54,6 +56,7 @@ export class VectorConsumer {
     this.#settings = settings
     this.#lease = lease
     this.#writer = new PointWriter(database, engine)
+    this.#marks = new Marks(database, engine, settings.spread.shardNumber)
     this.#collections = new Collections(database, engine, settings)
   }
 
@@ -129,7 +132,7 @@ export class VectorConsumer {
       for (const generation of await this.#targets(filling))
         if (await this.#applyTo(generation, some, rows, version)) touched.add(generation.name)
     }
-    for (const name of touched) await this.#writer.mark(name, version)
+    for (const name of touched) await this.#marks.set(name, version)
   }
 
   /** True where something was written. */
@@ -195,7 +198,7 @@ export class VectorConsumer {
     const version = versionOf(epoch, head.position)
     for (const generation of targets) {
       await this.#repair(generation, signal, async () => version)
-      await this.#writer.mark(generation.name, version)
+      await this.#marks.set(generation.name, version)
     }
     await this.#lease.advance(head)
     this.#unfinished = undefined
@@ -223,7 +226,7 @@ export class VectorConsumer {
     if (this.#unfinished?.work === work && this.#unfinished.epoch === epoch) return epoch
     let known = 0
     for (const { name } of generations)
-      known = Math.max(known, epochOf(await readMark(this.#engine, name)))
+      known = Math.max(known, epochOf((await this.#marks.read(name)).greatest))
     const begun = await this.#lease.beginEpoch(known)
     this.#unfinished = { work, epoch: begun }
     return begun
@@ -262,7 +265,7 @@ export class VectorConsumer {
       })
     }
     const { epoch, position } = await readWatermark(this.#database)
-    await this.#writer.mark(name, versionOf(epoch, position))
+    await this.#marks.set(name, versionOf(epoch, position))
   }
 
   async #repair(

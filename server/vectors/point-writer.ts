@@ -43,20 +43,6 @@ export class PointWriter {
     }
   }
 
-  /** Our own point, which tells up to where a collection follows. Qdrant has it before the database hears of it. */
-  async mark(name: string, version: number): Promise<void> {
-    const mark: Point = {
-      id: MARK_ID,
-      vector: {},
-      payload: { [field.kind]: 'mark', [field.version]: version },
-    }
-    await this.#engine.upsert(name, [mark], olderThan(version))
-    await this.#database.query(
-      'UPDATE sync.vector_collection SET marked = greatest(marked, $2) WHERE name = $1',
-      [name, version],
-    )
-  }
-
   /** One bad point fails its whole request: halves are tried until it is found. */
   async #putSome(name: string, points: readonly Point[], version: number): Promise<void> {
     try {
@@ -98,15 +84,6 @@ export class PointWriter {
 }
 
 /** Also what has no version, which nobody of us wrote. */
-const olderThan = (version: number): Filter => ({
+export const olderThan = (version: number): Filter => ({
   must_not: [{ key: field.version, range: { gte: version } }],
 })
-
-/** Rows have UUIDs; this number is nobody's. */
-const MARK_ID = 0
-
-/** Version up to which a collection says itself that it follows; 0 where it does not say. */
-export async function readMark(engine: QdrantEngine, name: string): Promise<number> {
-  const [mark] = await engine.retrieve(name, [MARK_ID], [field.version])
-  return Number(mark?.payload[field.version] ?? 0)
-}
