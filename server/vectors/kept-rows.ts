@@ -11,9 +11,12 @@ import { sparseOfRow } from './sparse.ts'
 const VECTOR_PAGE_BYTES = 4 * 1024 * 1024
 const TEXT_PAGE_ROWS = 250
 
-/** Bytes of an id with its version, and of a word: a number and a weight. */
+/** What an index takes before it has a row; an id with its version; a word, which is a number and a weight. */
+const INDEX_BYTES = 128 * 1024
 const ROW_BYTES = 200
 const WORD_BYTES = 16
+/** Of each dimension: a float, and its code. */
+const COMPONENT_BYTES = 5
 
 interface Words {
   readonly version: string
@@ -29,6 +32,8 @@ export type HasRoom = (bytes: number) => boolean
  */
 export class KeptRows {
   readonly #index: ScanIndex
+  /** Vectors that the index has had at once: its memory does not shrink, but is used again. */
+  #vectorsMost = 0
   readonly #versions = new Map<string, string>()
   readonly #words = new Map<string, Words>()
   #wordCount = 0
@@ -39,7 +44,12 @@ export class KeptRows {
 
   get bytes(): number {
     const rows = this.#versions.size + this.#words.size
-    return this.#index.memoryBytes + rows * ROW_BYTES + this.#wordCount * WORD_BYTES
+    const vectors = this.#vectorsMost * this.#vectorBytes
+    return INDEX_BYTES + vectors + rows * ROW_BYTES + this.#wordCount * WORD_BYTES
+  }
+
+  get #vectorBytes(): number {
+    return COMPONENT_BYTES * this.#index.dimension
   }
 
   /** Lets go of rows that are not among `rows`, which are all that the caller has. */
@@ -57,11 +67,10 @@ export class KeptRows {
   ): Promise<Ranked[]> {
     const changed = rows.filter(({ id, version }) => this.#versions.get(id) !== version)
     for (const { id } of changed) this.#forgetVector(id)
-    const rowBytes = 5 * query.length + ROW_BYTES
     let passing: Ranked[] = []
     for (const page of pagesOf(changed, Math.ceil(VECTOR_PAGE_BYTES / (4 * query.length)))) {
       const vectors = await readVectors(session, idsOf(page))
-      if (hasRoom(page.length * rowBytes)) this.#keepVectors(page, vectors)
+      if (hasRoom(this.#bytesFor(page.length))) this.#keepVectors(page, vectors)
       else passing = best([...passing, ...scored(vectors, query)], count)
       await setImmediate()
     }
@@ -93,6 +102,12 @@ export class KeptRows {
     return rows.map(({ id }) => ({ id, terms: passing.get(id) ?? this.#words.get(id)?.terms }))
   }
 
+  /** What so many vectors more would take. */
+  #bytesFor(count: number): number {
+    const more = Math.max(0, this.#index.size + count - this.#vectorsMost)
+    return more * this.#vectorBytes + count * ROW_BYTES
+  }
+
   #keepVectors(
     page: readonly Candidate[],
     vectors: readonly { id: string; vector: Float32Array }[],
@@ -100,6 +115,7 @@ export class KeptRows {
     for (const { id, version } of page) this.#versions.set(id, version)
     // What SQL at the centre may have written there is no vector: then it is not in the index.
     for (const { id, vector } of vectors) this.#index.trySet(id, vector)
+    this.#vectorsMost = Math.max(this.#vectorsMost, this.#index.size)
   }
 
   #forgetVector(id: string): void {
