@@ -1,5 +1,5 @@
 import type { Database } from '../postgres/database.ts'
-import type { QdrantEngine } from '../qdrant/engine.ts'
+import type { QdrantEngine, QdrantFailure } from '../qdrant/engine.ts'
 import { field, sameSpace, type VectorSpace } from '../qdrant/layout.ts'
 import { advance, latestBatch, type Batch } from '../sync/positions.ts'
 import { floorOf } from '../sync/retention.ts'
@@ -18,6 +18,8 @@ export interface ConsumerParts {
   readonly engine: QdrantEngine
   readonly settings: VectorSettings
   readonly lease: Lease
+  /** Hears of each row once that Qdrant refuses, and that is left out. */
+  readonly onDead: (failure: QdrantFailure) => void
 }
 
 const PURGE_EVERY_MS = 3_600_000
@@ -50,12 +52,12 @@ export class VectorConsumer {
   #renewedAt = 0
   #purgedAt = 0
 
-  constructor({ database, engine, settings, lease }: ConsumerParts) {
+  constructor({ database, engine, settings, lease, onDead }: ConsumerParts) {
     this.#database = database
     this.#engine = engine
     this.#settings = settings
     this.#lease = lease
-    this.#writer = new PointWriter(database, engine)
+    this.#writer = new PointWriter(database, engine, onDead)
     this.#marks = new Marks(database, engine, settings.spread.shardNumber)
     this.#collections = new Collections(database, engine, settings)
   }

@@ -54,7 +54,13 @@ export class VectorService {
       timeoutMs: Math.min(timeoutMs, SEARCH_TIMEOUT_MS),
     })
     this.#lease = new Lease(database, newId(), settings.leaseMs)
-    this.#consumer = new VectorConsumer({ database, engine, settings, lease: this.#lease })
+    this.#consumer = new VectorConsumer({
+      database,
+      engine,
+      settings,
+      lease: this.#lease,
+      onDead: (failure) => onError(toldOf(failure)),
+    })
   }
 
   start(): void {

@@ -335,7 +335,7 @@ describe('a writer that was thought dead', () => {
     await sql`DELETE FROM embeddings WHERE id = ${deleted}`.execute(centre.db)
     await centre.server.vectorsCaughtUp()
     const engine = new QdrantEngine({ url: qdrant.url, apiKey: undefined, timeoutMs: 5000 })
-    await new PointWriter(zombie, engine).put(aliasOf(vectors), old, version)
+    await new PointWriter(zombie, engine, () => undefined).put(aliasOf(vectors), old, version)
     await zombie.close()
     expect(old).toHaveLength(2)
     expect(await pointsAfter(centre, qdrant.url, aliasOf(vectors))).toEqual(await rowsOf(centre))

@@ -85,3 +85,21 @@ test('a model that an operator has dropped gives its place to another', async ()
   await embed(centre, user, [{ model: 'first' }, { model: 'second' }, { model: 'third' }])
   expect(await live()).toEqual(['second', MODEL])
 })
+
+test('of a row that Qdrant refuses for good the operator hears once, however often it is tried', async () => {
+  const vectors = vectorOptions()
+  const told: string[] = []
+  await using centre = await startCentreOn('pglite', {
+    qdrantUrl: qdrant.url,
+    vectors,
+    onError: (error) => told.push(String(error)),
+  })
+  const user = await createUser(centre)
+  const [bad = ''] = await embed(centre, user, [{ vector: [Number.NaN, 0, 0, 0] }, {}])
+  await centre.server.vectorsCaughtUp()
+  await sql`UPDATE embeddings SET content_preview = 'tried again' WHERE id = ${bad}`.execute(
+    centre.db,
+  )
+  await centre.server.vectorsCaughtUp()
+  expect(told).toEqual([expect.stringContaining(bad)])
+})
