@@ -1,7 +1,8 @@
 /** Values with the rows that have them. */
 export class IdPostings {
   readonly #idsOf = new Map<string, Set<string>>()
-  readonly #keysOf = new Map<string, string[]>()
+  /** Most rows have one value: no list is kept of it. */
+  readonly #keysOf = new Map<string, string | string[]>()
   #size = 0
 
   /** Entries: a row and a value each. */
@@ -19,7 +20,8 @@ export class IdPostings {
     if (ids.has(id)) return 0
     this.#idsOf.set(key, ids.add(id))
     const keys = this.#keysOf.get(id)
-    if (keys === undefined) this.#keysOf.set(id, [key])
+    if (keys === undefined) this.#keysOf.set(id, key)
+    else if (typeof keys === 'string') this.#keysOf.set(id, [keys, key])
     else keys.push(key)
     this.#size += 1
     return 1
@@ -27,7 +29,8 @@ export class IdPostings {
 
   /** Entries removed. */
   remove(id: string): number {
-    const keys = this.#keysOf.get(id) ?? []
+    const known = this.#keysOf.get(id) ?? []
+    const keys = typeof known === 'string' ? [known] : known
     for (const key of keys) {
       const ids = this.#idsOf.get(key)
       ids?.delete(id)

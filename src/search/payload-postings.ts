@@ -17,10 +17,11 @@ export class PayloadPostings {
   readonly #connection: Connection
   readonly #collection: Collection
   readonly #fields = new Map<string, Field>()
-  readonly #entriesMax: number
+  readonly #entriesMax: () => number
   #entries = 0
 
-  constructor(connection: Connection, collection: Collection, entriesMax = POSTINGS_MAX) {
+  /** Beyond `entriesMax` entries, a row and a value each, the field that was asked longest ago goes. */
+  constructor(connection: Connection, collection: Collection, entriesMax: () => number) {
     this.#entriesMax = entriesMax
     this.#connection = connection
     this.#collection = collection
@@ -82,8 +83,9 @@ export class PayloadPostings {
   }
 
   #makeRoom(inUse: ReadonlySet<string>): void {
+    const entriesMax = this.#entriesMax()
     for (const [name, field] of this.#fields) {
-      if (this.#entries <= this.#entriesMax) return
+      if (this.#entries <= entriesMax) return
       if (inUse.has(name) || !field.isComplete) continue
       this.#entries -= field.size
       this.#fields.delete(name)
@@ -112,9 +114,6 @@ export class PayloadPostings {
     )
   }
 }
-
-/** Entries (row and value) kept for all fields of a collection, 170 to 390 bytes each; beyond, the field asked longest ago goes. */
-const POSTINGS_MAX = 1_000_000
 
 interface Entry {
   readonly id: string

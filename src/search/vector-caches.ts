@@ -51,7 +51,8 @@ export class VectorCaches {
   postings(collection: Collection): PayloadPostings {
     const known = this.#postings.get(collection)
     if (known !== undefined) return known
-    const made = new PayloadPostings(this.#connection, collection)
+    const most = (): number => Math.max(POSTINGS_MAX, FIELDS_KEPT * this.#sizeOf(collection))
+    const made = new PayloadPostings(this.#connection, collection, most)
     this.#postings.set(collection, made)
     return made
   }
@@ -79,6 +80,14 @@ export class VectorCaches {
     return this.#connection
       .all<{ id: string }>('SELECT id FROM embedding_changes WHERE seq > ?', watermark)
       .map(({ id }) => id)
+  }
+
+  /** Vectors of a collection, of any model. */
+  #sizeOf(collection: Collection): number {
+    let size = 0
+    for (const { space, scan } of this.#caches.values())
+      if (space.collection === collection) size += scan.size
+    return size
   }
 
   /** Whether there may be more. */
@@ -142,6 +151,13 @@ export class VectorCaches {
     return row === undefined ? undefined : decodeVector(row.vector)
   }
 }
+
+/**
+ * Entries of payload fields that are kept for a collection, some 160 bytes each: at least so many, and where there are more
+ * rows, so many fields of one value a row.
+ */
+const POSTINGS_MAX = 1_000_000
+const FIELDS_KEPT = 4
 
 /** Changes read at once, vectors included. */
 const CHANGES_MAX = 256

@@ -144,7 +144,7 @@ test('beyond its limit the field that was filtered on longest ago is forgotten, 
   await db.embeddings.putMany(
     Array.from({ length: 8 }, (_, i) => ({ collection, vector, payload: { f: i, g: i, h: i } })),
   )
-  const postings = new PayloadPostings(connectionOf(db), collection, 16)
+  const postings = new PayloadPostings(connectionOf(db), collection, () => 16)
   const count = async (filter: PayloadFilter): Promise<number | undefined> => {
     await postings.load(filter)
     return postings.matching(filter)?.count
