@@ -40,7 +40,9 @@ export async function visibleRows(
     FROM (SELECT e.id, e.collection, e.model, e.dimension, e.content_preview AS preview, e.payload,
         sum(octet_length(e.payload::text)) OVER
           (ORDER BY wanted.rank ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-      FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted(id, rank) JOIN embeddings e ON e.id = wanted.id) v
+      FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted(id, rank) JOIN embeddings e ON e.id = wanted.id
+      -- Said again, so that they are looked up by their ids, and not found by reading all.
+      WHERE e.id = ANY ($1::uuid[])) v
     WHERE coalesce(v.before, 0) < ${PAYLOAD_BYTES_MAX}`,
     [ids],
   )
