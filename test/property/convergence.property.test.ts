@@ -60,7 +60,12 @@ function mustHold(agent: TestAgent, place: string): void {
   const { connection, name } = agent
   expect(connection.all('PRAGMA foreign_key_check'), `${name}: foreign keys ${place}`).toEqual([])
   for (const [key, { table, id, op, patch }] of pendingRows(agent)) {
-    const row = connection.get<Record<string, Stored>>(`SELECT * FROM ${table} WHERE id = ?`, id)
+    // A row that others still refer to stays as a stub, which is hidden.
+    const row = connection.get<Record<string, Stored>>(
+      `SELECT * FROM ${table} t WHERE id = ? AND NOT EXISTS (SELECT 1 FROM sync_stub s WHERE s.id = t.id AND s.tbl = ?)`,
+      id,
+      mustTable(table).number,
+    )
     expect(row ?? 'gone', `${name}: pending ${op} of ${key} shows ${place}`).toEqual(
       op === 'delete' ? 'gone' : expect.objectContaining(patch),
     )
@@ -217,6 +222,17 @@ function converges(open: () => Promise<Fleet>, usual: number, length: number): v
     fleet = await open()
   })
   afterAll(() => fleet[Symbol.asyncDispose]())
+
+  test('a conversation that is deleted here stays hidden when a message of the centre comes for it', async () => {
+    const step = { agent: 1, a: 0, b: 0, plan: [] } as const
+    await run(fleet, [
+      { ...step, kind: 'centralConversation' },
+      { ...step, kind: 'sync' },
+      { ...step, kind: 'deleteConversation' },
+      { ...step, kind: 'centralMessage' },
+      { ...step, kind: 'pull' },
+    ])
+  })
 
   test('any program of writes, faults and crashes ends with all sides equal', async () => {
     let ran = 0
