@@ -225,13 +225,14 @@ function converges(open: () => Promise<Fleet>, usual: number, length: number): v
 
   test('a conversation that is deleted here stays hidden when a message of the centre comes for it', async () => {
     const step = { agent: 1, a: 0, b: 0, plan: [] } as const
-    await run(fleet, [
+    const program = run(fleet, [
       { ...step, kind: 'centralConversation' },
       { ...step, kind: 'sync' },
       { ...step, kind: 'deleteConversation' },
       { ...step, kind: 'centralMessage' },
       { ...step, kind: 'pull' },
     ])
+    await expect(program).resolves.toBeUndefined()
   })
 
   test('any program of writes, faults and crashes ends with all sides equal', async () => {
