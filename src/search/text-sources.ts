@@ -170,7 +170,8 @@ const embeddingSource = (name: Collection): SourceDefinition => ({
   preview: 'e.content_preview',
   model: 'e.model',
   // What a program wrote there may be any time that SQLite reads, or none at all.
-  time: `CASE WHEN e.payload ->> 'timestamp' LIKE '____-__-__T__:__:__.______Z' THEN e.payload ->> 'timestamp'
+  time: `CASE WHEN e.payload ->> 'timestamp' LIKE '____-__-__T__:__:__.______Z'
+      AND julianday(e.payload ->> 'timestamp') IS NOT NULL THEN e.payload ->> 'timestamp'
     ELSE coalesce(strftime('%Y-%m-%dT%H:%M:%f000Z', e.payload ->> 'timestamp'), e.created_at) END`,
   owner: 'e.user_id',
 })

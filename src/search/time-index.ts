@@ -9,8 +9,10 @@ export class TimeIndex {
   /** Rows that were set since. */
   readonly #newer = new Set<string>()
 
+  /** A moment that is none (NaN) is in no range. */
   set(id: string, time: number): void {
     if (this.#timeOf.get(id) === time) return
+    if (Number.isNaN(time)) return this.delete(id)
     this.#timeOf.set(id, time)
     this.#newer.add(id)
   }

@@ -158,5 +158,8 @@ describe('a search in a range of time or of an owner', () => {
     expect(await found(range)).toEqual([])
     const newest = await put(timeOf(11))
     expect(await found(range)).toEqual([newest.id])
+    // Where what the payload has is no time, it is that of the row.
+    const noTime = await put('abcd-ef-ghTij:kl:mn.opqrstZ')
+    expect(await found({ from: noTime.created_at })).toEqual([noTime.id])
   })
 })

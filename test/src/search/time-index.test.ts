@@ -2,13 +2,18 @@ import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { TimeIndex } from '../../../src/search/time-index.ts'
 
-const time = fc.oneof(fc.integer({ min: 0, max: 30 }), fc.integer({ min: 0, max: 1000 }))
+const moment = fc.oneof(fc.integer({ min: 0, max: 30 }), fc.integer({ min: 0, max: 1000 }))
+/** What a program wrote may be no time. */
+const time = fc.oneof(
+  { weight: 6, arbitrary: moment },
+  { weight: 1, arbitrary: fc.constant(Number.NaN) },
+)
 const step = fc.oneof(
   { weight: 4, arbitrary: fc.record({ set: fc.nat(60), time }) },
   { weight: 1, arbitrary: fc.record({ delete: fc.nat(60) }) },
   // More than are looked at one by one, so that all are sorted.
   { weight: 1, arbitrary: fc.record({ many: fc.integer({ min: 501, max: 600 }), time }) },
-  { weight: 2, arbitrary: fc.record({ from: time, to: time }) },
+  { weight: 2, arbitrary: fc.record({ from: moment, to: moment }) },
 )
 
 /** What keeps the rows between two moments from being those that a look at each finds; undefined where nothing does. */
